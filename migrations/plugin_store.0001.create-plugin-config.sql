@@ -1,0 +1,86 @@
+-- The one table of plugin_store, and the trigger that stamps its timestamps.
+--
+-- yoyo applies a migration and records it in two transactions, so a process killed in
+-- between runs it again: every statement here can be repeated. Nothing is qualified with a
+-- schema: the table is made in, and found through, the search_path of the connection.
+
+CREATE TABLE IF NOT EXISTS plugin_config (
+    id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
+    -- COLLATE "C": one order on every machine, that of Python's sort, and no reindex when
+    -- the operating system changes its locales.
+    plugin_name varchar(100) COLLATE "C" NOT NULL
+                CONSTRAINT plugin_config_plugin_name_key UNIQUE
+                CONSTRAINT plugin_config_plugin_name_not_empty CHECK (plugin_name <> ''),
+    status      varchar(20)  NOT NULL DEFAULT 'disabled'
+                CONSTRAINT plugin_config_status_known CHECK (status IN ('enabled', 'disabled')),
+    config      jsonb        NOT NULL DEFAULT '{}'
+                CONSTRAINT plugin_config_config_is_object CHECK (jsonb_typeof(config) = 'object'),
+    enabled_at  timestamptz,
+    disabled_at timestamptz,
+    created_at  timestamptz  NOT NULL DEFAULT now(),
+    updated_at  timestamptz  NOT NULL DEFAULT now()
+);
+
+CREATE OR REPLACE FUNCTION plugin_config_stamp() RETURNS trigger LANGUAGE plpgsql AS $stamp$
+DECLARE
+    stamp timestamptz;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        -- Stamps that are given are kept, so that a restored dump keeps its history.
+        IF NEW.status = 'enabled' THEN
+            NEW.enabled_at := coalesce(NEW.enabled_at, NEW.updated_at);
+        ELSE
+            NEW.disabled_at := coalesce(NEW.disabled_at, NEW.updated_at);
+        END IF;
+        RETURN NEW;
+    END IF;
+
+    NEW.id := OLD.id;
+    NEW.created_at := OLD.created_at;
+    NEW.enabled_at := OLD.enabled_at;
+    NEW.disabled_at := OLD.disabled_at;
+    NEW.updated_at := OLD.updated_at;
+
+    IF (NEW.plugin_name, NEW.status, NEW.config)
+       IS DISTINCT FROM (OLD.plugin_name, OLD.status, OLD.config) THEN
+        -- Never the same twice on a row, whatever the clock does: updated_at is its version.
+        stamp := greatest(clock_timestamp(), OLD.updated_at + interval '1 microsecond');
+        NEW.updated_at := stamp;
+        IF NEW.status IS DISTINCT FROM OLD.status THEN
+            IF NEW.status = 'enabled' THEN
+                NEW.enabled_at := stamp;
+            ELSE
+                NEW.disabled_at := stamp;
+            END IF;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$stamp$;
+
+CREATE OR REPLACE TRIGGER plugin_config_stamp
+    BEFORE INSERT OR UPDATE ON plugin_config
+    FOR EACH ROW EXECUTE FUNCTION plugin_config_stamp();
+
+COMMENT ON FUNCTION plugin_config_stamp() IS
+    'Stamps enabled_at, disabled_at and updated_at of plugin_config, and keeps id and created_at.';
+
+COMMENT ON TABLE plugin_config IS
+    'State and configuration of plugins, one row each (plugin_store). Running services follow this table; '
+    'it may be edited by hand: UPDATE plugin_config SET status = ''disabled'' WHERE plugin_name = ''x''.';
+COMMENT ON COLUMN plugin_config.id IS
+    'Made once, never changes.';
+COMMENT ON COLUMN plugin_config.plugin_name IS
+    'The name that the plugin''s code gives in its metadata; unique.';
+COMMENT ON COLUMN plugin_config.status IS
+    'What the operator wants: enabled or disabled.';
+COMMENT ON COLUMN plugin_config.config IS
+    'The plugin''s settings, a JSON object; laid over the defaults in the plugin''s code, key by key.';
+COMMENT ON COLUMN plugin_config.enabled_at IS
+    'When status last became enabled; kept when it becomes disabled. Stamped by a trigger.';
+COMMENT ON COLUMN plugin_config.disabled_at IS
+    'When status last became disabled; kept when it becomes enabled. Stamped by a trigger.';
+COMMENT ON COLUMN plugin_config.created_at IS
+    'When the row was made; never changes.';
+COMMENT ON COLUMN plugin_config.updated_at IS
+    'When name, status or config last changed; grows with each change, so it is the version of the row. Stamped by a trigger.';

@@ -1,0 +1,99 @@
+"""plugin_store keeps the state of a service's plugins in one PostgreSQL table.
+
+``import plugin_store`` loads nothing but this file: each public name is loaded when it is first
+asked for, and the database driver with PluginConfigRepository.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import (
+        ConflictError,
+        DependencyError,
+        EmbeddedPostgresError,
+        InstallationError,
+        InvalidConfigError,
+        InvalidDatabaseURLError,
+        InvalidNameError,
+        InvalidStatusError,
+        MigrationError,
+        PluginAlreadyRegisteredError,
+        PluginNotFoundError,
+        PluginStateError,
+        PluginStoreError,
+        SchemaError,
+        StoreError,
+        StoreUnavailableError,
+    )
+    from .events import Event, EventDispatcher, EventPriority
+    from .manager import PluginManager
+    from .memory import InMemoryPluginConfigStore
+    from .plugin import BasePlugin, PluginMetadata, PluginStatus
+    from .postgres import PluginConfigRepository
+    from .restore import RestoreReport
+    from .store import PluginConfig, PluginConfigStore
+
+__all__ = [
+    "BasePlugin",
+    "ConflictError",
+    "DependencyError",
+    "EmbeddedPostgresError",
+    "Event",
+    "EventDispatcher",
+    "EventPriority",
+    "InMemoryPluginConfigStore",
+    "InstallationError",
+    "InvalidConfigError",
+    "InvalidDatabaseURLError",
+    "InvalidNameError",
+    "InvalidStatusError",
+    "MigrationError",
+    "PluginAlreadyRegisteredError",
+    "PluginConfig",
+    "PluginConfigRepository",
+    "PluginConfigStore",
+    "PluginManager",
+    "PluginMetadata",
+    "PluginNotFoundError",
+    "PluginStateError",
+    "PluginStatus",
+    "PluginStoreError",
+    "RestoreReport",
+    "SchemaError",
+    "StoreError",
+    "StoreUnavailableError",
+]
+
+# Where each public name is; the errors, all of which are in .errors, are not listed again.
+_MODULES = {
+    "BasePlugin": "plugin",
+    "Event": "events",
+    "EventDispatcher": "events",
+    "EventPriority": "events",
+    "InMemoryPluginConfigStore": "memory",
+    "PluginConfig": "store",
+    "PluginConfigRepository": "postgres",
+    "PluginConfigStore": "store",
+    "PluginManager": "manager",
+    "PluginMetadata": "plugin",
+    "PluginStatus": "plugin",
+    "RestoreReport": "restore",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,50 @@
+"""Connection strings: read in one place, so that no password in one is ever shown."""
+
+from __future__ import annotations
+
+import re
+
+from .errors import InvalidDatabaseURLError
+
+# Greedy on purpose: a password may itself hold an unescaped @.
+_IN_URL = re.compile(r"(://)[^\s'\"]*@")
+_IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
+
+
+def checked_conninfo(conninfo: str) -> str:
+    """Return the conninfo as libpq takes it; InvalidDatabaseURLError, not repeating it, if it cannot be read.
+
+    A URL may start with ``postgresql+psycopg://`` too, as yoyo and SQLAlchemy write it. Refused is also
+    what libpq would take but read differently from what was meant: it would name a part
+    of a password as a host or a port in its error.
+    """
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    conninfo = re.sub(r"^postgres(ql)?\+psycopg://", "postgresql://", conninfo)
+    scheme, separator, rest = conninfo.partition("://")
+    if separator and scheme in ("postgresql", "postgres"):
+        authority, *path = re.split(r"[/?]", rest, maxsplit=1)
+        if authority.count("@") > 1 or any("@" in part.partition("?")[0] for part in path):
+            raise _unreadable()
+    elif separator and "=" not in scheme:
+        raise InvalidDatabaseURLError(f"a database URL starts with postgresql://, not with {scheme[:20]}://")
+    try:
+        values = conninfo_to_dict(conninfo)
+    except ProgrammingError:
+        raise _unreadable() from None
+    if not str(values.get("port", "5432")).replace(",", "0").isdecimal():
+        raise _unreadable()
+    return conninfo
+
+
+def masked(text: str) -> str:
+    """Return the text with ``***`` for the user and password of URLs, and for what follows ``password=``."""
+    return _IN_KEYWORDS.sub(r"\1***", _IN_URL.sub(r"\1***@", text))
+
+
+def _unreadable() -> InvalidDatabaseURLError:
+    return InvalidDatabaseURLError(
+        "the database URL cannot be read (it is not shown, as it may hold a password): it should look like "
+        "postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with @ : / ? # % in user and password percent-encoded"
+    )

@@ -1,0 +1,113 @@
+"""One plugin as a manager sees it: its config against the stored one, and its announcements."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .errors import PluginStateError
+from .events import Event, EventDispatcher
+from .plugin import BasePlugin, PluginStatus
+from .validation import copy_json
+
+logger = logging.getLogger(__name__)
+
+# The origin of a change, which its event tells: asked of this manager, or found in the store.
+LOCAL = "local"
+STORED = "stored"
+
+
+class ManagedPlugin:
+    """A registered plugin, and what its manager must remember of it. Not thread-safe: the manager locks."""
+
+    def __init__(self, plugin: BasePlugin, dispatcher: EventDispatcher) -> None:
+        self.plugin = plugin
+        self.name = plugin.metadata.name
+        self._dispatcher = dispatcher
+        self._changing = False
+        self.take_defaults()
+
+    @property
+    def enabled(self) -> bool:
+        return self.plugin.status is PluginStatus.ENABLED
+
+    @property
+    def initialized(self) -> bool:
+        return self.plugin.status not in (PluginStatus.DISCOVERED, PluginStatus.REGISTERED)
+
+    @property
+    def needs(self) -> list[str]:
+        return self.plugin.metadata.dependencies or []
+
+    def announce(self, what: str, **data: Any) -> None:
+        self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Refuse a change of status from within one: a hook that enables or disables its own plugin."""
+        if self._changing:
+            raise PluginStateError(f"plugin {self.name!r} is being changed: its own hooks cannot change its status")
+        self._changing = True
+        try:
+            yield
+        finally:
+            self._changing = False
+
+    @property
+    def in_change(self) -> bool:
+        return self._changing
+
+    def take_defaults(self) -> None:
+        """Take the plugin's config as the defaults of its code, with nothing read from a store yet."""
+        self.defaults: dict[str, Any] = copy_json(self.plugin._config)
+        self._last_read: dict[str, Any] = copy_json(self.defaults)
+
+    def config_to_store(self) -> dict[str, Any] | None:
+        """Return the plugin's config, or None if it is what was last read from the store."""
+        return None if self.plugin._config == self._last_read else copy_json(self.plugin._config)
+
+    def config_is_stored(self) -> None:
+        """Take note that the store has the config that the plugin has."""
+        self._last_read = copy_json(self.plugin._config)
+
+    def apply_config(self, stored: dict[str, Any], origin: str) -> Exception | None:
+        """Lay a stored config over the defaults; keep what the plugin changed itself since the last time.
+
+        Announces a change, to a running plugin first. What its on_config_changed raises is logged and
+        returned, and leaves the plugin in ERROR.
+        """
+        old, new = self.plugin._config, copy_json(self.defaults | stored)
+        for key in self._last_read.keys() | old.keys():
+            if key not in old:
+                new.pop(key, None)
+            elif key not in self._last_read or old[key] != self._last_read[key]:
+                new[key] = old[key]
+        self._last_read = copy_json(self.defaults | stored)
+        if new == old:
+            return None
+        self.plugin._config = new
+        error = None
+        if self.enabled:
+            try:
+                self.plugin.on_config_changed(copy_json(old), copy_json(new))
+            except Exception as exc:
+                logger.exception("plugin %r: on_config_changed raised", self.name)
+                self.plugin._status = PluginStatus.ERROR
+                error = exc
+        self.announce("config_changed", origin=origin)
+        if error is not None:
+            self.announce("disabled", origin=origin)
+        return error
+
+    def undo(self, back: Callable[[], None], status: PluginStatus) -> None:
+        """Take back a change that could not be stored: run ``back``, and be in ``status`` again."""
+        try:
+            back()
+        except Exception:
+            logger.exception("plugin %r: undoing what could not be stored failed", self.name)
+            if status is PluginStatus.ENABLED:
+                self.announce("disabled", origin=LOCAL)
+        else:
+            self.plugin._status = status

@@ -1,0 +1,126 @@
+"""A store in memory: for tests, and for services that keep nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from threading import Lock
+from typing import Any
+from uuid import uuid4
+
+from .errors import ConflictError
+from .store import DISABLED, ENABLED, PluginConfig
+from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json
+
+
+class InMemoryPluginConfigStore:
+    """A PluginConfigStore for one process, with the table's rules: see PluginConfigStore.
+
+    It may be shared between threads. What goes in and what comes out are copies.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._rows: dict[str, PluginConfig] = {}
+
+    def get_by_name(self, plugin_name: str) -> PluginConfig | None:
+        """Return the stored plugin, or None."""
+        check_name(plugin_name)
+        with self._lock:
+            row = self._rows.get(plugin_name)
+        return None if row is None else _copy(row)
+
+    def get_all(self) -> list[PluginConfig]:
+        """Return every stored plugin, ordered by name."""
+        with self._lock:
+            rows = sorted(self._rows.items())
+        return [_copy(row) for _, row in rows]
+
+    def get_enabled(self) -> list[PluginConfig]:
+        """Return the stored plugins whose status is enabled, ordered by name."""
+        return [row for row in self.get_all() if row.status == ENABLED]
+
+    def get_config(self, plugin_name: str) -> dict[str, Any]:
+        """Return the plugin's config, ``{}`` for an unknown plugin."""
+        row = self.get_by_name(plugin_name)
+        return {} if row is None else row.config
+
+    def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
+        """Create or update a plugin; a config of None keeps the stored one."""
+        check_name(plugin_name)
+        check_status(plugin_name, status)
+        checked = None if config is None else checked_config(plugin_name, config)
+        with self._lock:
+            return self._put(plugin_name, status, checked)
+
+    def save_config(
+        self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
+    ) -> PluginConfig:
+        """Replace the config, leave the status; ConflictError if the row is not as expected."""
+        check_name(plugin_name)
+        checked = checked_config(plugin_name, config)
+        with self._lock:
+            if expected_updated_at is not None:
+                row = self._rows.get(plugin_name)
+                if row is None or row.updated_at != expected_updated_at:
+                    raise ConflictError.of(plugin_name)
+            return self._put(plugin_name, None, checked)
+
+    def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
+        """Set and remove top-level keys of the stored config."""
+        check_name(plugin_name)
+        checked, gone = checked_changes(plugin_name, changes, remove)
+        with self._lock:
+            row = self._rows.get(plugin_name)
+            stored = {} if row is None else row.config
+            kept = {key: value for key, value in stored.items() if key not in gone}
+            return self._put(plugin_name, None, kept | checked)
+
+    def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
+        """Insert a plugin if there is no row of that name; return the row stored either way."""
+        check_name(plugin_name)
+        check_status(plugin_name, status)
+        checked = checked_config(plugin_name, {} if config is None else config)
+        with self._lock:
+            row = self._rows.get(plugin_name)
+            return self._put(plugin_name, status, checked) if row is None else _copy(row)
+
+    def save_many(self, configs: Iterable[PluginConfig]) -> None:
+        """Create or replace many plugins, all or none."""
+        checked = checked_many(configs)
+        with self._lock:
+            for plugin_name, status, config in checked:
+                self._put(plugin_name, status, config)
+
+    def delete(self, plugin_name: str) -> bool:
+        """Delete a plugin; return whether there was one."""
+        check_name(plugin_name)
+        with self._lock:
+            return self._rows.pop(plugin_name, None) is not None
+
+    def _put(self, plugin_name: str, status: str | None, config: dict[str, Any] | None) -> PluginConfig:
+        """Do what the table's trigger does. None leaves a column as it is; the lock is held."""
+        now = datetime.now(timezone.utc)
+        old = self._rows.get(plugin_name)
+        if old is None:
+            status = DISABLED if status is None else status
+            new = PluginConfig(plugin_name, status, config or {}, id=uuid4(), created_at=now, updated_at=now)
+            status_changed = True
+        else:
+            assert old.updated_at is not None  # every row in here has been through this method
+            now = max(now, old.updated_at + timedelta(microseconds=1))
+            new = replace(old, status=status or old.status, config=old.config if config is None else config)
+            status_changed = new.status != old.status
+            if new != old:
+                new = replace(new, updated_at=now)
+        if status_changed and new.status == ENABLED:
+            new = replace(new, enabled_at=now)
+        elif status_changed:
+            new = replace(new, disabled_at=now)
+        self._rows[plugin_name] = new
+        return _copy(new)
+
+
+def _copy(row: PluginConfig) -> PluginConfig:
+    return replace(row, config=copy_json(row.config))

@@ -1,0 +1,146 @@
+"""What can be stored: checks that every store makes before it writes.
+
+The limits of configs are those of PostgreSQL's jsonb, which keeps numbers as decimals and
+text without NUL (PostgreSQL manual, "JSON Types"), and of reading it back in Python.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidConfigError, InvalidNameError, InvalidStatusError
+from .store import DISABLED, ENABLED
+
+if TYPE_CHECKING:
+    from .store import PluginConfig
+
+MAX_NAME_LENGTH = 100
+MAX_DEPTH = 100
+# About 4,200 digits; Python reads no integer of more than 4,300 (sys.set_int_max_str_digits).
+MAX_INT_BITS = 14_000
+# From here on repr() writes floats with an exponent, which jsonb turns into other digits.
+FLOAT_AS_INT_FROM = 1e16
+
+
+def check_name(plugin_name: str) -> None:
+    """Raise InvalidNameError unless the name is 1 to 100 characters that PostgreSQL can hold."""
+    if not isinstance(plugin_name, str):
+        raise InvalidNameError(f"a plugin name must be a str, not {type(plugin_name).__name__}: {plugin_name!r}")
+    if not plugin_name:
+        raise InvalidNameError("a plugin name must not be empty")
+    if len(plugin_name) > MAX_NAME_LENGTH:
+        raise InvalidNameError(
+            f"plugin name {plugin_name[:20]!r}… has {len(plugin_name)} characters, at most {MAX_NAME_LENGTH} may be"
+        )
+    if problem := _text_problem(plugin_name):
+        raise InvalidNameError(f"plugin name {plugin_name!r} {problem}")
+
+
+def check_status(plugin_name: str, status: str) -> None:
+    """Raise InvalidStatusError unless the status is ``enabled`` or ``disabled``."""
+    if status not in (ENABLED, DISABLED):
+        raise InvalidStatusError(f"plugin {plugin_name!r}: status must be {ENABLED!r} or {DISABLED!r}, not {status!r}")
+
+
+def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the config as a store gives it back, equal to the original.
+
+    Raises InvalidConfigError, naming the plugin and the key path, for what is not a dict, or holds
+    what cannot be stored.
+    """
+    if not isinstance(config, dict):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: config must be a dict, not {type(config).__name__}")
+    try:
+        copy: dict[str, Any] = _checked(config, ("config",))
+    except _UnstorableError as exc:
+        path, problem = exc.args
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {_dotted(path)} {problem}") from None
+    return copy
+
+
+def checked_changes(
+    plugin_name: str, changes: dict[str, Any], remove: Iterable[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return what update_config is to set and to remove; raise InvalidConfigError as checked_config."""
+    if isinstance(remove, str):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: remove must be a list of keys, not the str {remove!r}")
+    keys = dict.fromkeys(remove)
+    copy = checked_config(plugin_name, changes)
+    checked_config(plugin_name, keys)  # the same rules for keys
+    if both := sorted(copy.keys() & keys.keys()):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {both} are to be both set and removed")
+    return copy, list(keys)
+
+
+def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return name, status and copied config of each; raise as the other checks, or on a name given twice."""
+    checked: dict[str, tuple[str, str, dict[str, Any]]] = {}
+    for given in configs:
+        name = given.plugin_name
+        check_name(name)
+        check_status(name, given.status)
+        if name in checked:
+            raise InvalidNameError(f"plugin {name!r} is given twice")
+        checked[name] = name, given.status, checked_config(name, given.config)
+    return list(checked.values())
+
+
+def copy_json(value: Any) -> Any:
+    """Return a copy of what JSON is made of: dicts and lists are copied, all else is shared."""
+    if isinstance(value, dict):
+        # dict() first: it copies in one step, while another thread may be adding a key.
+        return {key: copy_json(item) for key, item in dict(value).items()}
+    if isinstance(value, list):
+        return [copy_json(item) for item in value]
+    return value
+
+
+class _UnstorableError(Exception):
+    """What cannot be stored: the path to it, and why."""
+
+
+def _checked(value: Any, path: tuple[str | int, ...]) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        if problem := _text_problem(value):
+            raise _UnstorableError(path, problem)
+        return value
+    if isinstance(value, int):
+        if value.bit_length() > MAX_INT_BITS:
+            raise _UnstorableError(path, f"is an integer of more than {MAX_INT_BITS} bits")
+        return value
+    if isinstance(value, float):
+        if not isfinite(value):
+            raise _UnstorableError(path, f"is {value!r}, which JSON does not have")
+        return int(value) if abs(value) >= FLOAT_AS_INT_FROM else value
+    if len(path) > MAX_DEPTH:
+        raise _UnstorableError(path[:4], f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                raise _UnstorableError(path, f"has the key {key!r}, which is not a str")
+            if problem := _text_problem(key):
+                raise _UnstorableError(path, f"has the key {key!r}, which {problem}")
+        return {key: _checked(item, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_checked(item, (*path, index)) for index, item in enumerate(value)]
+    raise _UnstorableError(path, f"is a {type(value).__name__}, which JSON does not have")
+
+
+def _text_problem(text: str) -> str | None:
+    if "\0" in text:
+        return "holds a NUL character, which PostgreSQL does not store"
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        return "holds a lone surrogate, which is not a character"
+    return None
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0)."""
+    head, *rest = path
+    return str(head) + "".join(
+        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
+    )

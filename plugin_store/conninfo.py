@@ -6,8 +6,8 @@ import re
 
 from .errors import InvalidDatabaseURLError
 
-# Greedy on purpose: a password may itself hold an unescaped @.
-_IN_URL = re.compile(r"(://)[^\s'\"]*@")
+# Greedy on purpose: a password may itself hold an unescaped @. Our own example is left readable.
+_IN_URL = re.compile(r"(://)(?!USER:PASSWORD@)[^\s'\"]*@")
 _IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 
 

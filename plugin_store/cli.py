@@ -1,0 +1,373 @@
+"""The command ``plugin-store``: the table from a shell.
+
+It reads and writes rows and runs no plugin code: what a row says becomes true in the processes that
+follow the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from . import __version__
+from .conninfo import masked
+from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
+from .store import DISABLED, ENABLED, PluginConfig
+
+if TYPE_CHECKING:
+    from .postgres import PluginConfigRepository
+
+LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``plugin-store`` and return its exit status: 0, 1 for an error, which is on stderr, 2 for wrong usage.
+
+    ``argv`` are the arguments without the command's name, by default those of the process. Wrong usage
+    raises SystemExit, as argparse does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    args = _parser().parse_args(argv, argparse.Namespace(database=None, json=False))
+    try:
+        status: int | None = args.run(args)
+        sys.stdout.flush()
+    except PluginStoreError as exc:
+        print(f"plugin-store: {masked(str(exc))}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has gone, as `head` does. Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
+    except KeyboardInterrupt:
+        return 128 + 2
+    return status or 0
+
+
+# -- commands ---------------------------------------------------------------------------------
+
+
+def _migrate(args: argparse.Namespace) -> None:
+    from .migrate import migrate
+
+    applied = migrate(_database(args))
+    if args.json:
+        _print_json({"applied": applied})
+    elif applied:
+        print("\n".join(f"applied {name}" for name in applied))
+    else:
+        print("nothing to apply, the table is up to date")
+
+
+def _list(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        rows = repository.get_all()
+    if args.json:
+        _print_json([_as_json(row) for row in rows])
+    elif rows:
+        cells = [(row.plugin_name, row.status, _time(_since(row)), ", ".join(row.config)) for row in rows]
+        _print_table([("NAME", "STATUS", "SINCE", "CONFIG KEYS"), *cells])
+    else:
+        print("no plugin is stored yet", file=sys.stderr)
+
+
+def _show(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        row = _existing(repository, [args.name])[0]
+    if args.json:
+        _print_json(_as_json(row))
+        return
+    times = [(name, getattr(row, name)) for name in ("enabled_at", "disabled_at", "created_at", "updated_at")]
+    pairs = [("plugin_name", row.plugin_name), ("status", row.status), ("id", str(row.id))]
+    _print_table([*pairs, *((name, _time(time)) for name, time in times)])
+    print("config " + json.dumps(row.config, indent=2, ensure_ascii=False))
+
+
+def _enable(args: argparse.Namespace) -> None:
+    _set_status(args, ENABLED, create=args.create)
+
+
+def _disable(args: argparse.Namespace) -> None:
+    _set_status(args, DISABLED, create=False)
+
+
+def _set_status(args: argparse.Namespace, status: str, *, create: bool) -> None:
+    with _repository(args) as repository:
+        if not create:
+            _existing(repository, args.names)
+        rows = [repository.save(name, status) for name in dict.fromkeys(args.names)]
+    if args.json:
+        _print_json([_as_json(row) for row in rows])
+    else:
+        print("\n".join(f"{_printable(row.plugin_name)}: {row.status} since {_time(_since(row))}" for row in rows))
+
+
+def _delete(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        row = _existing(repository, [args.name])[0]
+        repository.delete(args.name)
+    if args.json:
+        _print_json({"deleted": _as_json(row)})
+    else:
+        print(f"{_printable(row.plugin_name)}: deleted, it was {row.status} with config {json.dumps(row.config)}")
+
+
+def _config_get(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        config = _existing(repository, [args.name])[0].config
+    value = config if args.key is None else config[_known_key(args.name, config, args.key)]
+    if isinstance(value, str) and not args.json:
+        print(value)
+    else:
+        _print_json(value)
+
+
+def _config_set(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        _existing(repository, [args.name])
+        row = repository.update_config(args.name, {args.key: _value(args.value)})
+    _print_json(row.config)
+
+
+def _config_unset(args: argparse.Namespace) -> None:
+    with _repository(args) as repository:
+        config = _existing(repository, [args.name])[0].config
+        keys = [_known_key(args.name, config, key) for key in args.keys]
+        row = repository.update_config(args.name, {}, remove=keys)
+    _print_json(row.config)
+
+
+def _sandbox(args: argparse.Namespace) -> int:
+    from .sandbox import sandbox
+
+    return sandbox(args.command[1:] if args.command[:1] == ["--"] else args.command)
+
+
+def _demo(args: argparse.Namespace) -> int:
+    from .demo.play import play
+
+    return play()
+
+
+# -- the database -----------------------------------------------------------------------------
+
+
+def _database(args: argparse.Namespace) -> str:
+    given: str | None = args.database or os.environ.get("DATABASE_URL")
+    if given or any(os.environ.get(name) for name in LIBPQ_VARIABLES):
+        return given or ""
+    raise PluginStoreError(
+        "no database: set DATABASE_URL to one (postgresql://…), or libpq's PGHOST, PGDATABASE and so "
+        "on, or give --database URL; to try things out, `plugin-store sandbox` starts a throw-away one"
+    )
+
+
+@contextmanager
+def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
+    """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
+    from .postgres import PluginConfigRepository, connect
+
+    with connect(_database(args)) as connection, connection.transaction():
+        yield PluginConfigRepository(connection)
+
+
+def _existing(repository: PluginConfigRepository, names: Iterable[str]) -> list[PluginConfig]:
+    """Return the rows of these names, or raise PluginNotFoundError listing what may have been meant."""
+    found = {name: repository.get_by_name(name) for name in names}
+    rows = [row for row in found.values() if row is not None]
+    if missing := [name for name, row in found.items() if row is None]:
+        stored = [row.plugin_name for row in repository.get_all()]
+        hints = "; ".join(f"no plugin {name!r} is stored{_near(name, stored)}" for name in missing)
+        raise PluginNotFoundError(f"{hints}; `plugin-store enable --create NAME` makes a row")
+    return rows
+
+
+def _known_key(name: str, config: dict[str, Any], key: str) -> str:
+    if key not in config:
+        raise InvalidConfigError(f"plugin {name!r}: no key {key!r} is stored in its config{_near(key, list(config))}")
+    return key
+
+
+def _near(word: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+
+
+def _value(text: str) -> Any:
+    """Return the value of JSON text, else the text: NaN and Infinity, which are not JSON, are text too."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(constant)
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text
+
+
+# -- output -----------------------------------------------------------------------------------
+
+
+def _since(row: PluginConfig) -> Any:
+    return row.enabled_at if row.status == ENABLED else row.disabled_at
+
+
+def _time(time: Any) -> str:
+    return "-" if time is None else time.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def _as_json(row: PluginConfig) -> dict[str, Any]:
+    columns = ("plugin_name", "status", "config", "id", "enabled_at", "disabled_at", "created_at", "updated_at")
+    return {name: getattr(row, name) for name in columns}
+
+
+def _print_json(value: Any) -> None:
+    def plain(value: Any) -> str:
+        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+    print(json.dumps(value, indent=2, default=plain))
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    rows = [tuple(map(_printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _printable(text: str) -> str:
+    """Return the text with what could move a terminal's cursor, or a line's end, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# -- usage ------------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # It repeats what it did not understand, which may be a database URL in the wrong place.
+        super().error(masked(message))
+
+
+def _parser() -> argparse.ArgumentParser:
+    # The common options may stand before or after the command: with a default, the one after it would
+    # overwrite what stood before it. Their defaults are in main().
+    common = _Parser(add_help=False)
+    common.add_argument(
+        "--database",
+        metavar="URL",
+        default=argparse.SUPPRESS,
+        help="the database, else DATABASE_URL, else libpq's PG* variables",
+    )
+    common.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for machines")
+    parser = _Parser(
+        prog="plugin-store",
+        parents=[common],
+        description="Look at, switch and configure the plugins stored in a PostgreSQL table.",
+        epilog="examples:\n  plugin-store list\n  plugin-store disable analytics\n"
+        "  plugin-store config set analytics window 15\n  plugin-store sandbox -- bash",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"plugin-store {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        group: Any, name: str, run: Callable[[argparse.Namespace], int | None], text: str, *examples: str
+    ) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = group.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            parents=[common],
+            epilog="\n  ".join(["examples:", *examples]),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        made.set_defaults(run=run)
+        return made
+
+    command(commands, "migrate", _migrate, "make the table, or bring it up to date, with yoyo", "plugin-store migrate")
+    command(
+        commands,
+        "list",
+        _list,
+        "list all stored plugins",
+        "plugin-store list",
+        "plugin-store list --json | jq '.[].status'",
+    )
+    show = command(commands, "show", _show, "show all of one plugin", "plugin-store show analytics")
+    show.add_argument("name", metavar="NAME")
+    enable = command(
+        commands,
+        "enable",
+        _enable,
+        "set plugins to enabled, all or none of those named",
+        "plugin-store enable analytics",
+        "plugin-store enable --create mail chat",
+    )
+    enable.add_argument("names", metavar="NAME", nargs="+")
+    enable.add_argument("--create", action="store_true", help="make the row of a plugin that has none")
+    disable = command(
+        commands,
+        "disable",
+        _disable,
+        "set plugins to disabled, all or none of those named",
+        "plugin-store disable analytics",
+    )
+    disable.add_argument("names", metavar="NAME", nargs="+")
+    delete = command(
+        commands, "delete", _delete, "delete a plugin's row, with its config", "plugin-store delete analytics"
+    )
+    delete.add_argument("name", metavar="NAME")
+
+    config = commands.add_parser("config", help="read and write a plugin's config", parents=[common])
+    verbs = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    get = command(
+        verbs,
+        "get",
+        _config_get,
+        "print a plugin's config, or one value of it",
+        "plugin-store config get analytics",
+        "plugin-store config get analytics window",
+    )
+    get.add_argument("name", metavar="NAME")
+    get.add_argument("key", metavar="KEY", nargs="?")
+    set_ = command(
+        verbs,
+        "set",
+        _config_set,
+        "set one key of a plugin's config; VALUE is JSON if it reads as JSON, else text",
+        "plugin-store config set analytics window 15",
+        "plugin-store config set analytics title 'Last 15 minutes'",
+        """plugin-store config set analytics hosts '["a", "b"]'""",
+    )
+    set_.add_argument("name", metavar="NAME")
+    set_.add_argument("key", metavar="KEY")
+    set_.add_argument("value", metavar="VALUE")
+    unset = command(
+        verbs,
+        "unset",
+        _config_unset,
+        "take keys out of a plugin's config, so that the code's defaults hold",
+        "plugin-store config unset analytics window",
+    )
+    unset.add_argument("name", metavar="NAME")
+    unset.add_argument("keys", metavar="KEY", nargs="+")
+
+    box = command(
+        commands,
+        "sandbox",
+        _sandbox,
+        "run a command, or wait for ^C, with a throw-away PostgreSQL in DATABASE_URL",
+        "plugin-store sandbox -- bash",
+        "plugin-store sandbox -- plugin-store list",
+    )
+    box.add_argument("command", metavar="COMMAND", nargs=argparse.REMAINDER)
+    command(commands, "demo", _demo, "show a disabled plugin stay disabled over a restart", "plugin-store demo")
+    return parser

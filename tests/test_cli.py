@@ -1,0 +1,298 @@
+"""The command ``plugin-store``, run as people and scripts run it: as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from plugin_store import PluginConfigRepository
+from plugin_store.cli import main
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def environment(**more: str) -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | more
+
+
+def run_plain(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "plugin_store", *args]
+    return subprocess.run(command, env=environment(**env), capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def run(database_url: str) -> Run:
+    """Run the command on the test's database."""
+    return lambda *args: run_plain(*args, DATABASE_URL=database_url)
+
+
+@pytest.fixture
+def inside(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command in this process, for what needs many runs and no process."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        status = main(list(args))
+        return subprocess.CompletedProcess(args, status, *capsys.readouterr())
+
+    return run
+
+
+def test_a_plugin_is_created_listed_disabled_and_deleted(run: Run, connection: psycopg.Connection[Any]) -> None:
+    created = run("enable", "--create", "mail", "analytics")
+    assert (created.returncode, created.stderr) == (0, "")
+    assert created.stdout.startswith("mail: enabled since 20")
+
+    lines = run("list").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["NAME", "STATUS"], ["analytics", "enabled"], ["mail", "enabled"]]
+
+    assert run("disable", "mail").returncode == 0
+    assert connection.execute("SELECT plugin_name, status FROM plugin_config ORDER BY 1").fetchall() == [
+        ("analytics", "enabled"),
+        ("mail", "disabled"),
+    ]
+
+    deleted = run("delete", "mail")
+    assert deleted.stdout == "mail: deleted, it was disabled with config {}\n"
+    assert run("delete", "mail").returncode == 1
+
+
+def test_list_is_an_aligned_table(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("a-long-name", "enabled", {"port": 25, "host": "x"})
+    repository.save("b", "disabled")
+    header, first, second = inside("list").stdout.splitlines()
+    assert header.index("STATUS") == first.index("enabled") == second.index("disabled")
+    assert header.index("CONFIG KEYS") == first.index("host, port")
+    assert second == second.rstrip()
+
+
+def test_list_of_nothing_says_so_beside_the_output(inside: Run) -> None:
+    listed = inside("list")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "no plugin is stored yet\n")
+
+
+def test_list_escapes_what_could_move_the_cursor(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("\x1b[2Jé\n", "enabled")
+    assert inside("list").stdout.splitlines()[1].startswith("\\x1b[2Jé\\n  enabled")
+
+
+def test_show_prints_every_column(inside: Run, repository: PluginConfigRepository) -> None:
+    row = repository.save("mail", "enabled", {"host": "smtp.example"})
+    shown = inside("show", "mail").stdout
+    for column in ("plugin_name", "status", "id", "enabled_at", "disabled_at", "created_at", "updated_at", "config"):
+        assert f"\n{column} " in f"\n{shown}"
+    assert str(row.id) in shown
+    assert '"host": "smtp.example"' in shown
+
+
+def test_json_is_for_machines(inside: Run, repository: PluginConfigRepository) -> None:
+    row = repository.save("mail", "enabled", {"port": 25})
+    assert row.updated_at is not None
+    for args in (("--json", "list"), ("list", "--json")):
+        (listed,) = json.loads(inside(*args).stdout)
+        assert listed["plugin_name"] == "mail"
+        assert listed["config"] == {"port": 25}
+        assert listed["id"] == str(row.id)
+        assert listed["updated_at"] == row.updated_at.isoformat()
+        assert listed["disabled_at"] is None
+    assert json.loads(inside("--json", "show", "mail").stdout) == listed
+    assert json.loads(inside("--json", "disable", "mail").stdout)[0]["status"] == "disabled"
+    assert json.loads(inside("--json", "delete", "mail").stdout)["deleted"]["plugin_name"] == "mail"
+    assert json.loads(inside("--json", "list").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("15", 15),
+        ("-1.5", -1.5),
+        ("true", True),
+        ("null", None),
+        ('["a", {"b": 1}]', ["a", {"b": 1}]),
+        ('"15"', "15"),
+        ("smtp.example", "smtp.example"),
+        ("NaN", "NaN"),
+        ("-Infinity", "-Infinity"),
+        ("", ""),
+    ],
+)
+def test_config_values_are_json_or_else_text(
+    inside: Run, repository: PluginConfigRepository, text: str, value: object
+) -> None:
+    repository.save("mail", "enabled", {"other": 1})
+    assert inside("config", "set", "mail", "key", "--", text).returncode == 0
+    assert repository.get_config("mail") == {"other": 1, "key": value}
+    assert json.loads(inside("--json", "config", "get", "mail", "key").stdout) == value
+
+
+def test_config_is_read_and_unset(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", {"host": "smtp.example", "port": 25, "tls": True})
+    assert inside("config", "get", "mail", "host").stdout == "smtp.example\n"
+    assert inside("config", "get", "mail", "port").stdout == "25\n"
+    assert json.loads(inside("config", "get", "mail").stdout) == {"host": "smtp.example", "port": 25, "tls": True}
+    assert json.loads(inside("config", "unset", "mail", "port", "tls").stdout) == {"host": "smtp.example"}
+    assert repository.get_config("mail") == {"host": "smtp.example"}
+
+
+def test_a_config_value_that_cannot_be_stored_is_refused(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", {})
+    refused = inside("config", "set", "mail", "key", '{"a": "\\u0000"}')
+    assert refused.returncode == 1
+    assert "plugin-store: plugin 'mail': config.key.a holds a NUL character" in refused.stderr
+    assert repository.get_config("mail") == {}
+
+
+def test_a_key_that_is_not_there_is_an_error_with_near_matches(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", {"host": 1})
+    for command in (("config", "get", "mail", "hots"), ("config", "unset", "mail", "host", "hots")):
+        missed = inside(*command)
+        assert missed.returncode == 1
+        assert "no key 'hots' is stored in its config (did you mean 'host'?)" in missed.stderr
+    assert repository.get_config("mail") == {"host": 1}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "analytcs"),
+        ("enable", "analytcs"),
+        ("disable", "analytics", "analytcs"),
+        ("delete", "analytcs"),
+        ("config", "get", "analytcs"),
+        ("config", "set", "analytcs", "key", "1"),
+        ("config", "unset", "analytcs", "key"),
+    ],
+)
+def test_a_name_with_no_row_is_an_error_with_near_matches(
+    inside: Run, repository: PluginConfigRepository, command: tuple[str, ...]
+) -> None:
+    before = repository.save("analytics", "enabled", {"key": 0})
+    missed = inside(*command)
+    assert (missed.returncode, missed.stdout) == (1, "")
+    assert missed.stderr.startswith("plugin-store: no plugin 'analytcs' is stored (did you mean 'analytics'?)")
+    assert "enable --create" in missed.stderr
+    assert repository.get_all() == [before]
+
+
+def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("good", "disabled")
+    assert inside("enable", "--create", "good", "new", "x" * 101).returncode == 1
+    assert [row.status for row in repository.get_all()] == ["disabled"]
+
+
+def test_migrate_says_what_it_applied(empty_url: str) -> None:
+    first = run_plain("migrate", "--database", empty_url)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "applied plugin_store.0001.create-plugin-config\n" in first.stdout
+    second = run_plain("migrate", DATABASE_URL=empty_url)
+    assert second.stdout == "nothing to apply, the table is up to date\n"
+    third = run_plain("--json", "migrate", DATABASE_URL=empty_url)
+    assert json.loads(third.stdout) == {"applied": []}
+
+
+def test_a_missing_table_is_an_error_that_names_the_command(empty_url: str) -> None:
+    failed = run_plain("list", DATABASE_URL=empty_url)
+    assert failed.returncode == 1
+    assert "plugin-store migrate" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_without_a_database_the_error_says_what_to_set() -> None:
+    failed = run_plain("list", DATABASE_URL="")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "DATABASE_URL" in failed.stderr
+    assert "plugin-store sandbox" in failed.stderr
+
+
+def test_the_database_is_the_option_then_database_url_then_libpqs_variables(
+    database_url: str, postgresql: psycopg.Connection[Any]
+) -> None:
+    info, nowhere = postgresql.info, "postgresql://127.0.0.1:1/none"
+    libpq = {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
+    libpq["PGPASSWORD"] = info.password
+    assert run_plain("list", **libpq).returncode == 0
+    assert run_plain("list", DATABASE_URL=nowhere, **libpq).returncode == 1
+    assert run_plain("--database", database_url, "list", DATABASE_URL=nowhere).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["frobnicate"], ["enable"], ["config"], ["config", "set", "name", "key"], ["list", "extra"]]
+)
+def test_wrong_usage_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(args)
+    assert raised.value.code == 2
+    assert "usage: plugin-store" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["", "migrate", "list", "show", "enable", "disable", "delete", "config get", "config set", "config unset", "demo"],
+)
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main([*command.split(), "--help"])
+    assert raised.value.code == 0
+    assert f"examples:\n  plugin-store {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("list", "URL"),
+        ("--database", "URL", "list"),
+        ("--database", "postgresql://u:s3cret@@127.0.0.1:1/d", "list"),
+        ("--database", "postgresql://u:%zzs3cret@127.0.0.1:1/d", "list"),
+        ("--database", "host=127.0.0.1 port=1 password=oh s3cret", "list"),
+        ("--database", "host=127.0.0.1 port=1 password=s3cret", "list"),
+        ("show", "URL"),
+        ("migrate", "--database", "URL"),
+    ],
+)
+def test_no_output_shows_a_password(args: tuple[str, ...]) -> None:
+    url = "postgresql://someone:s3cret@127.0.0.1:1/d"
+    failed = run_plain(*(url if arg == "URL" else arg for arg in args), DATABASE_URL=url)
+    assert failed.returncode in (1, 2)
+    assert failed.stderr
+    assert "s3cret" not in failed.stdout + failed.stderr
+
+
+def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", {"key": "x" * 1_000_000})
+    command = [sys.executable, "-m", "plugin_store", "config", "get", "mail"]
+    env = environment(DATABASE_URL=database_url)
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.read(10)
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr as stderr:
+        assert stderr.read() == b""
+    assert process.wait(30) == 128 + signal.SIGPIPE
+
+
+def test_an_interrupt_ends_it_without_a_traceback(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setattr(PluginConfigRepository, "get_all", interrupted)
+    assert main(["list"]) == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_output_that_the_terminal_cannot_show_is_escaped(database_url: str, repository: PluginConfigRepository) -> None:
+    repository.save("é", "enabled")
+    listed = run_plain("list", DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
+    assert listed.returncode == 0
+    assert listed.stdout.splitlines()[1].startswith("\\xe9")

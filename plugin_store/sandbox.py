@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from .embedded import EmbeddedPostgres
 from .errors import PluginStoreError
@@ -27,12 +27,15 @@ def sandbox(command: list[str]) -> int:
     no server, no yoyo, or no such command.
     """
     with EmbeddedPostgres() as server:
-        migrate(server.url)
+        # With the password itself, which a PGPASSWORD of the caller's would beat otherwise.
+        migrate(make_conninfo(server.url, password=server.password))
         if not command:
             return _wait(server.url)
         places = conninfo_to_dict(server.url)
         libpq = {variable: str(places[key]) for key, variable in _VARIABLES.items()}
-        return _run(command, os.environ | libpq | {"DATABASE_URL": server.url})
+        environment = os.environ | libpq | {"DATABASE_URL": server.url}
+        environment.pop("PGPASSWORD", None)
+        return _run(command, environment)
 
 
 def _wait(url: str) -> int:

@@ -36,7 +36,9 @@ def test_a_command_finds_a_migrated_database_and_gives_the_status() -> None:
         "        assert connection.execute('SELECT count(*) FROM plugin_config').fetchone() == (0,)\n"
         "raise SystemExit(7)"
     )
-    done = subprocess.run([*SANDBOX, "--", sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    env = os.environ | {"PGPASSWORD": "of another server", "PGHOST": "nowhere.invalid"}
+    command = [*SANDBOX, "--", sys.executable, "-c", program]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.returncode == 7
     assert not Path(str(conninfo_to_dict(done.stdout.strip())["host"])).exists()

@@ -28,10 +28,10 @@ def checked_conninfo(conninfo: str) -> str:
         if authority.count("@") > 1 or any("@" in part.partition("?")[0] for part in path):
             raise _unreadable()
     elif separator and "=" not in scheme:
-        raise InvalidDatabaseURLError(f"a database URL starts with postgresql://, not with {scheme[:20]}://")
+        raise _unreadable()
     try:
         values = conninfo_to_dict(conninfo)
-    except ProgrammingError:
+    except (ProgrammingError, UnicodeError):
         raise _unreadable() from None
     if not str(values.get("port", "5432")).replace(",", "0").isdecimal():
         raise _unreadable()

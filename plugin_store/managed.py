@@ -10,7 +10,7 @@ from typing import Any
 from .errors import PluginStateError
 from .events import Event, EventDispatcher
 from .plugin import BasePlugin, PluginStatus
-from .validation import copy_json
+from .validation import copy_json, same_json
 
 logger = logging.getLogger(__name__)
 
@@ -31,17 +31,21 @@ class ManagedPlugin:
 
     @property
     def enabled(self) -> bool:
+        """Whether the plugin is enabled in this process."""
         return self.plugin.status is PluginStatus.ENABLED
 
     @property
     def initialized(self) -> bool:
+        """Whether the plugin has been initialized, whatever came after."""
         return self.plugin.status not in (PluginStatus.DISCOVERED, PluginStatus.REGISTERED)
 
     @property
     def needs(self) -> list[str]:
+        """The names of the plugins that it depends on."""
         return self.plugin.metadata.dependencies or []
 
     def announce(self, what: str, **data: Any) -> None:
+        """Dispatch ``plugin.WHAT`` with the plugin's name and ``data``."""
         self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
 
     @contextmanager
@@ -57,6 +61,7 @@ class ManagedPlugin:
 
     @property
     def in_change(self) -> bool:
+        """Whether the plugin's status is being changed, so that one of its hooks may be running."""
         return self._changing
 
     def take_defaults(self) -> None:
@@ -66,7 +71,7 @@ class ManagedPlugin:
 
     def config_to_store(self) -> dict[str, Any] | None:
         """Return the plugin's config, or None if it is what was last read from the store."""
-        return None if self.plugin._config == self._last_read else copy_json(self.plugin._config)
+        return None if same_json(self.plugin._config, self._last_read) else copy_json(self.plugin._config)
 
     def config_is_stored(self) -> None:
         """Take note that the store has the config that the plugin has."""
@@ -82,10 +87,10 @@ class ManagedPlugin:
         for key in self._last_read.keys() | old.keys():
             if key not in old:
                 new.pop(key, None)
-            elif key not in self._last_read or old[key] != self._last_read[key]:
+            elif key not in self._last_read or not same_json(old[key], self._last_read[key]):
                 new[key] = old[key]
         self._last_read = copy_json(self.defaults | stored)
-        if new == old:
+        if same_json(new, old):
             return None
         self.plugin._config = new
         error = None
@@ -105,9 +110,11 @@ class ManagedPlugin:
         """Take back a change that could not be stored: run ``back``, and be in ``status`` again."""
         try:
             back()
-        except Exception:
+        except BaseException as exc:
             logger.exception("plugin %r: undoing what could not be stored failed", self.name)
             if status is PluginStatus.ENABLED:
                 self.announce("disabled", origin=LOCAL)
+            if not isinstance(exc, Exception):  # an interrupt
+                raise
         else:
             self.plugin._status = status

@@ -6,7 +6,7 @@ It knows plugins, events and the PluginConfigStore protocol; what is behind a st
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from .managed import LOCAL, STORED, ManagedPlugin
 from .plugin import BasePlugin, PluginStatus
 from .restore import RestoreReport, follow
 from .store import DISABLED, ENABLED, PluginConfig
-from .validation import check_name, checked_config, copy_json
+from .validation import check_name, checked_changes, checked_config, copy_json
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -160,22 +160,33 @@ class PluginManager:
         with self._lock:
             managed = self._get(name)
             checked = checked_config(name, config)
-            try:
-                managed.plugin.validate_config(copy_json(managed.defaults | checked))
-            except ValueError as exc:
-                raise InvalidConfigError(f"plugin {name!r} refuses this config: {exc}") from exc
+            _validate(managed, checked)
             if self._store is not None:
                 self._store.save_config(name, checked)
-            managed.config_is_stored()  # so that nothing set by set_config before is kept over it
-            if (error := managed.apply_config(checked, LOCAL)) is not None:
-                raise error
+            _take_config(managed, checked)
+
+    def update_config(self, name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> None:
+        """Set the top-level keys of ``changes`` in a plugin's stored config and take out those of ``remove``.
+
+        Keys that another process writes meanwhile stay, and no default is stored. Else as save_config.
+        """
+        with self._lock:
+            managed = self._get(name)
+            checked, gone = checked_changes(name, changes, remove)
+            stored = managed.plugin._config if self._store is None else self._store.get_config(name)
+            new = {key: value for key, value in (stored | checked).items() if key not in gone}
+            _validate(managed, new)
+            if self._store is not None:
+                new = self._store.update_config(name, checked, remove=gone).config
+            _take_config(managed, new)
 
     def enable_defaults(self, *names: str) -> list[str]:
         """Enable those of the named plugins that no one has decided on, and return their names.
 
-        For a first run, and for a plugin that is new. A row is the operator's decision and stands; without a
-        store, so does an earlier disable_plugin. Call it after load_persisted_state. Dependencies come first; a
-        plugin that needs one which is not enabled is logged and left for the next time. Else raises as enable_plugin.
+        For a first run, and for a plugin that is new. A row is the operator's decision and stands, and one that
+        says enabled is followed; without a store, so does an earlier disable_plugin. Call it after
+        load_persisted_state. Dependencies come first; a plugin that needs one which is not enabled is logged and
+        left for the next time. Else raises as enable_plugin.
         """
         with self._lock:
             needs = {name: set(names).intersection(self._get(name).needs) for name in names}
@@ -231,23 +242,36 @@ class PluginManager:
 
     def _enable_default(self, name: str) -> bool:
         with self._changing(name) as managed:
-            if self._read(managed) is not None or managed.plugin.status in _DECIDED:
+            row, status = self._read(managed), managed.plugin.status
+            if self._store is None:
+                decided = status in (PluginStatus.ENABLED, PluginStatus.DISABLED)
+            elif row is not None:
+                # One that is enabled, but not here: another process made it, on its own first run, since
+                # this one restored.
+                decided = row.status == DISABLED or status is not PluginStatus.INITIALIZED
+            else:
+                decided = False
+            if decided:
                 return False
+            stored = managed.plugin._config
+
+            def add() -> None:
+                nonlocal stored
+                if self._store is not None:
+                    row = self._store.add(name, ENABLED, copy_json(managed.plugin._config))
+                    if row.status == DISABLED:
+                        raise _DecidedMeanwhileError
+                    stored = row.config
+
             try:
-                self._enable(managed, lambda: self._add(managed))
+                self._enable(managed, add)
             except DependencyError as exc:
                 logger.warning("%s", exc)
                 return False
             except _DecidedMeanwhileError:
                 return False
-            return True
-
-    def _add(self, managed: ManagedPlugin) -> None:
-        if self._store is not None:
-            row = self._store.add(managed.name, ENABLED, copy_json(managed.plugin._config))
-            if row.status == DISABLED:
-                raise _DecidedMeanwhileError
-            managed.apply_config(row.config, STORED)
+            managed.apply_config(stored, STORED)  # another process may have made the row, with its config
+            return managed.enabled
 
     def _enable(self, managed: ManagedPlugin, store: Callable[[], None]) -> None:
         """Run the hook, call ``store``, announce; undo the hook if storing fails."""
@@ -266,8 +290,17 @@ class PluginManager:
             managed.announce("enabled", origin=LOCAL)
 
 
-# What enable_defaults leaves alone: without a store, only the status tells of a decision.
-_DECIDED = (PluginStatus.ENABLED, PluginStatus.DISABLED)
+def _validate(managed: ManagedPlugin, config: dict[str, Any]) -> None:
+    try:
+        managed.plugin.validate_config(copy_json(managed.defaults | config))
+    except ValueError as exc:
+        raise InvalidConfigError(f"plugin {managed.name!r} refuses this config: {exc}") from exc
+
+
+def _take_config(managed: ManagedPlugin, config: dict[str, Any]) -> None:
+    managed.config_is_stored()  # so that nothing set by set_config before is kept over it
+    if (error := managed.apply_config(config, LOCAL)) is not None:
+        raise error
 
 
 class _DecidedMeanwhileError(Exception):

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from .errors import ConflictError
 from .store import DISABLED, ENABLED, PluginConfig
-from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json
+from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json, same_json
 
 
 class InMemoryPluginConfigStore:
@@ -112,7 +112,7 @@ class InMemoryPluginConfigStore:
             now = max(now, old.updated_at + timedelta(microseconds=1))
             new = replace(old, status=status or old.status, config=old.config if config is None else config)
             status_changed = new.status != old.status
-            if new != old:
+            if status_changed or not same_json(new.config, old.config):
                 new = replace(new, updated_at=now)
         if status_changed and new.status == ENABLED:
             new = replace(new, enabled_at=now)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import RowFactory, scalar_row
 from psycopg.types.json import Jsonb
 
@@ -168,10 +169,14 @@ class PluginConfigRepository:
 
 def connect(conninfo: str) -> Connection:
     """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not."""
+    conninfo = checked_conninfo(conninfo)
     with translated_errors():
-        connection: Connection = psycopg.connect(
-            checked_conninfo(conninfo), autocommit=True, fallback_application_name="plugin_store"
-        )
+        try:
+            connection: Connection = psycopg.connect(
+                conninfo, autocommit=True, fallback_application_name="plugin_store"
+            )
+        except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
+            raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc
         return connection
 
 
@@ -195,6 +200,8 @@ class _Borrowed:
         self._connection = self._pool.getconn()
         self._autocommit = self._connection.autocommit
         try:
+            if self._connection.info.transaction_status is not TransactionStatus.IDLE:
+                self._connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:
                 self._connection.autocommit = True
         except BaseException:

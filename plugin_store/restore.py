@@ -48,7 +48,9 @@ def follow(plugins: Mapping[str, ManagedPlugin], rows: Iterable[PluginConfig]) -
     free = {name: managed for name, managed in plugins.items() if not managed.in_change}
     for name, managed in free.items():
         row = by_name.get(name)
-        managed.apply_config({} if row is None else row.config, STORED)
+        error = managed.apply_config({} if row is None else row.config, STORED)
+        if error is not None:
+            report.fail(name, "on_config_changed", error)
         if row is not None and row.status == DISABLED and managed.plugin.status is PluginStatus.INITIALIZED:
             managed.plugin.disable()
 
@@ -61,7 +63,8 @@ def follow(plugins: Mapping[str, ManagedPlugin], rows: Iterable[PluginConfig]) -
             report.skipped[name] = reason
     _stop(free, set(free).difference(decision.enable), report)
     for name in decision.enable:
-        _start(plugins, name, report)
+        if name not in report.failed:
+            _start(plugins, name, report)
     _stop(free, report.skipped, report)
     return report
 

@@ -64,14 +64,16 @@ def checked_changes(
     plugin_name: str, changes: dict[str, Any], remove: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
     """Return what update_config is to set and to remove; raise InvalidConfigError as checked_config."""
-    if isinstance(remove, str):
-        raise InvalidConfigError(f"plugin {plugin_name!r}: remove must be a list of keys, not the str {remove!r}")
-    keys = dict.fromkeys(remove)
+    if isinstance(remove, str) or not isinstance(remove, Iterable):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: remove must be a list of keys, not {remove!r}")
+    gone = list(remove)
+    for key in gone:
+        if problem := _key_problem(key):
+            raise InvalidConfigError(f"plugin {plugin_name!r}: remove {problem}")
     copy = checked_config(plugin_name, changes)
-    checked_config(plugin_name, keys)  # the same rules for keys
-    if both := sorted(copy.keys() & keys.keys()):
+    if both := sorted(copy.keys() & set(gone)):
         raise InvalidConfigError(f"plugin {plugin_name!r}: {both} are to be both set and removed")
-    return copy, list(keys)
+    return copy, list(dict.fromkeys(gone))
 
 
 def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[str, Any]]]:
@@ -97,6 +99,15 @@ def copy_json(value: Any) -> Any:
     return value
 
 
+def same_json(one: Any, other: Any) -> bool:
+    """Return whether two values are the same in JSON, where true is not 1 as it is in Python."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_json, one, other))
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
 class _UnstorableError(Exception):
     """What cannot be stored: the path to it, and why."""
 
@@ -120,14 +131,19 @@ def _checked(value: Any, path: tuple[str | int, ...]) -> Any:
         raise _UnstorableError(path[:4], f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
     if isinstance(value, dict):
         for key in value:
-            if not isinstance(key, str):
-                raise _UnstorableError(path, f"has the key {key!r}, which is not a str")
-            if problem := _text_problem(key):
-                raise _UnstorableError(path, f"has the key {key!r}, which {problem}")
+            if problem := _key_problem(key):
+                raise _UnstorableError(path, problem)
         return {key: _checked(item, (*path, key)) for key, item in value.items()}
     if isinstance(value, list):
         return [_checked(item, (*path, index)) for index, item in enumerate(value)]
     raise _UnstorableError(path, f"is a {type(value).__name__}, which JSON does not have")
+
+
+def _key_problem(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"has the key {key!r}, which is not a str"
+    problem = _text_problem(key)
+    return f"has the key {key!r}, which {problem}" if problem else None
 
 
 def _text_problem(text: str) -> str | None:

@@ -1,0 +1,72 @@
+"""The demo's service: an example of how to embed plugin_store.
+
+It needs DATABASE_URL (or libpq's PG* variables) and a migrated database.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import ExitStack
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+from flask import Blueprint, Flask, request
+
+from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata
+from plugin_store.flask import init_app
+
+
+class AnalyticsPlugin(BasePlugin):
+    """Counts the addresses from which this process was asked in the last minutes."""
+
+    metadata = PluginMetadata("analytics", "1.0.0", "plugin_store", "counts active sessions")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = Lock()
+        self._last_seen: dict[str | None, float] = {}
+
+    def validate_config(self, config: dict[str, Any]) -> None:
+        minutes = config["window_minutes"]
+        if isinstance(minutes, bool) or not isinstance(minutes, (int, float)) or minutes <= 0:
+            raise ValueError(f"window_minutes must be a number above 0, not {minutes!r}")
+
+    def on_disable(self) -> None:
+        with self._lock:
+            self._last_seen.clear()
+
+    def active_sessions(self) -> dict[str, Any]:
+        """Answer how many there are, the one that asks included."""
+        now = monotonic()
+        since = now - 60 * self.get_config("window_minutes")
+        with self._lock:
+            self._last_seen[request.remote_addr] = now
+            self._last_seen = {address: seen for address, seen in self._last_seen.items() if seen >= since}
+            return {"count": len(self._last_seen), "source": "plugin"}
+
+    def get_blueprint(self) -> Blueprint:
+        blueprint = Blueprint("analytics", __name__)
+        blueprint.get("/active-sessions")(self.active_sessions)
+        return blueprint
+
+    def get_url_prefix(self) -> str:
+        return "/api/v1/plugins/analytics"
+
+
+def create_app() -> Flask:
+    """Return a new app, its plugins as the table says; raises StoreError if the table cannot be read."""
+    closing = ExitStack()
+    repository = closing.enter_context(PluginConfigRepository.open(os.environ.get("DATABASE_URL", "")))
+    atexit.register(closing.close)
+
+    manager = PluginManager(config_repo=repository)
+    manager.register_plugin(AnalyticsPlugin())
+    manager.initialize_plugin("analytics", {"window_minutes": 5})
+    manager.load_persisted_state()
+    manager.enable_defaults("analytics")  # on the first run only: after that there is a row
+
+    app = Flask(__name__)
+    init_app(app, manager)
+    return app

@@ -1,0 +1,49 @@
+"""The source's tests of the model (its phase 1), under the names that it gives them."""
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import psycopg
+import pytest
+
+from plugin_store import PluginConfig
+
+COLUMNS = {"id", "plugin_name", "status", "config", "enabled_at", "disabled_at", "created_at", "updated_at"}
+
+
+def test_plugin_config_model_has_required_columns(connection: psycopg.Connection[Any]) -> None:
+    assert {field.name for field in fields(PluginConfig)} == COLUMNS
+    found = connection.execute("SELECT * FROM plugin_config").description
+    assert {column.name for column in found or []} == COLUMNS
+
+
+def test_plugin_config_default_status_is_disabled() -> None:
+    assert PluginConfig(plugin_name="test").status == "disabled"
+
+
+def test_plugin_config_stores_json_config() -> None:
+    assert PluginConfig(plugin_name="test", config={"key": "value"}).config["key"] == "value"
+
+
+def test_plugin_config_name_is_unique(connection: psycopg.Connection[Any]) -> None:
+    insert = "INSERT INTO plugin_config (plugin_name) VALUES ('test')"
+    connection.execute(insert)
+    with pytest.raises(psycopg.IntegrityError, match="plugin_config_plugin_name_key"):
+        connection.execute(insert)
+
+
+def test_a_new_plugin_config_has_no_id_and_no_timestamps() -> None:
+    config = PluginConfig(plugin_name="test")
+    assert {getattr(config, name) for name in COLUMNS - {"plugin_name", "status", "config"}} == {None}
+
+
+def test_each_plugin_config_has_a_config_of_its_own() -> None:
+    one, other = PluginConfig(plugin_name="one"), PluginConfig(plugin_name="other")
+    one.config["key"] = "value"
+    assert other.config == {}
+
+
+def test_a_plugin_config_is_frozen() -> None:
+    config = PluginConfig(plugin_name="test")
+    with pytest.raises(FrozenInstanceError):
+        config.status = "enabled"  # type: ignore[misc]  # what is being tested

@@ -144,6 +144,21 @@ def _config_unset(args: argparse.Namespace) -> None:
     _print_json(row.config)
 
 
+def _watch(args: argparse.Namespace) -> None:
+    from .watch import Change, watch
+
+    def show(change: Change) -> None:
+        if args.json:
+            line = json.dumps({name: getattr(change, name) for name in change.__slots__}, default=_plain)
+        else:
+            before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
+            line = f"{_time(change.at)} {_printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+        print(line, flush=True)
+
+    print("watching, ^C ends it", file=sys.stderr)
+    watch(_database(args), show)
+
+
 def _sandbox(args: argparse.Namespace) -> int:
     from .sandbox import sandbox
 
@@ -172,7 +187,8 @@ def _database(args: argparse.Namespace) -> str:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
-    from .postgres import PluginConfigRepository, connect
+    from .connections import connect
+    from .postgres import PluginConfigRepository
 
     with connect(_database(args)) as connection, connection.transaction():
         yield PluginConfigRepository(connection)
@@ -229,10 +245,12 @@ def _as_json(row: PluginConfig) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    def plain(value: Any) -> str:
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    print(json.dumps(value, indent=2, default=_plain))
 
-    print(json.dumps(value, indent=2, default=plain))
+
+def _plain(value: Any) -> str:
+    """Return a timestamp or an id as JSON has them."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
@@ -360,6 +378,14 @@ def _parser() -> argparse.ArgumentParser:
     unset.add_argument("name", metavar="NAME")
     unset.add_argument("keys", metavar="KEY", nargs="+")
 
+    command(
+        commands,
+        "watch",
+        _watch,
+        "print each change of the table as it happens",
+        "plugin-store watch",
+        "plugin-store watch --json >> changes.log",
+    )
     box = command(
         commands,
         "sandbox",

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from ._fork import renew_after_fork
 from .decision import dependency_missing, in_dependency_order
 from .errors import DependencyError, InvalidConfigError, PluginAlreadyRegisteredError, PluginNotFoundError
 from .events import EventDispatcher
@@ -48,6 +49,7 @@ class PluginManager:
         self._store = config_repo
         self._lock = RLock()
         self._plugins: dict[str, ManagedPlugin] = {}
+        renew_after_fork(self)
 
     @property
     def event_dispatcher(self) -> EventDispatcher:
@@ -107,23 +109,31 @@ class PluginManager:
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store that it is enabled, and announce plugin.enabled.
 
-        May be repeated: one that is enabled runs no hook and announces nothing. Raises PluginNotFoundError,
-        PluginStateError ("Cannot enable …") if it was never initialized, and DependencyError if a
-        dependency is not enabled, before anything is done; what on_enable raises, which stores nothing and
-        leaves ERROR; and what the store raises, after on_disable has undone on_enable.
+        Syncs first, so that it sees what other processes did; afterwards those plugins come back that depend on
+        it and whose rows are enabled. May be repeated: one that is enabled runs no hook and announces nothing.
+
+        Raises PluginNotFoundError, PluginStateError ("Cannot enable …") if it was never initialized, and
+        DependencyError if a dependency is not enabled, before anything is done; what on_enable raises, which
+        stores nothing and leaves ERROR; and what the store raises, after on_disable has undone on_enable.
         """
         with self._changing(name) as managed:
+            rows = self._sync_others()
             row = self._read(managed)
             self._enable(managed, lambda: self._save(managed, ENABLED, row))
+            if rows is not None:
+                # Those that depend on it, and whose rows are enabled already, come back with it.
+                others = (other for other in rows if other.plugin_name != name)
+                follow(self._plugins, [*others, PluginConfig(name, ENABLED)])
 
     def disable_plugin(self, name: str) -> None:
         """Disable a plugin, store that it is disabled, and announce plugin.disabled.
 
-        May be repeated. Raises PluginNotFoundError, and DependencyError while enabled plugins depend on it. What
-        on_disable raises goes to the caller too, but the plugin is stored as disabled all the same, and is
-        in ERROR. What the store raises goes to the caller after on_enable has undone on_disable.
+        Syncs first. May be repeated. Raises PluginNotFoundError, and DependencyError while enabled plugins depend
+        on it. What on_disable raises goes to the caller too, but the plugin is stored as disabled all the
+        same, and is in ERROR. What the store raises goes to the caller after on_enable has undone on_disable.
         """
         with self._changing(name) as managed:
+            self._sync_others()
             row = self._read(managed)
             if dependents := [other.name for other in self._plugins.values() if other.enabled and name in other.needs]:
                 raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
@@ -194,6 +204,25 @@ class PluginManager:
         with self._lock:
             return RestoreReport() if self._store is None else follow(self._plugins, _all_rows(self._store))
 
+    def sync(self) -> RestoreReport:
+        """Bring this process's plugins to what the store says, again: apply what has changed since.
+
+        After it the process has the same enabled plugins and configs as one that has just started and restored,
+        save for what set_config changed here and has not stored yet. Hooks are called and events announced, with the
+        origin "stored". A plugin whose dependency went away is disabled in memory, while its row stays as the
+        operator set it, and comes back when the dependency does. One whose hook raised is tried again when
+        its row changes. Report and errors are those of load_persisted_state, which is the same at start-up.
+        """
+        return self.load_persisted_state()
+
+    def _after_fork(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:  # held by a thread that is not in this process, nor is the change that it was making
+            self._lock = RLock()
+            for managed in self._plugins.values():
+                managed.abandon_change()
+
     def _get(self, name: str) -> ManagedPlugin:
         try:
             return self._plugins[name]
@@ -207,6 +236,18 @@ class PluginManager:
             managed = self._get(name)
             with managed.changing():
                 yield managed
+
+    def _sync_others(self) -> list[PluginConfig] | None:
+        """Bring the plugins up to date, save for the one in change, and return the rows.
+
+        None without a store, and with a mock of one in a test: what that answers is no row, and no reason to
+        stop the plugins.
+        """
+        rows = None if self._store is None else self._store.get_all()
+        if not isinstance(rows, list):
+            return None
+        follow(self._plugins, rows)
+        return rows
 
     def _read(self, managed: ManagedPlugin) -> PluginConfig | None:
         """Return the plugin's row, if there is one, having brought the plugin's config up to date with it."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .postgres import PluginConfigRepository
     from .restore import RestoreReport
     from .store import PluginConfig, PluginConfigStore
+    from .sync import PluginWatcher
 
 __all__ = [
     "BasePlugin",
@@ -63,6 +64,7 @@ __all__ = [
     "PluginStateError",
     "PluginStatus",
     "PluginStoreError",
+    "PluginWatcher",
     "RestoreReport",
     "SchemaError",
     "StoreError",
@@ -82,6 +84,7 @@ _MODULES = {
     "PluginManager": "manager",
     "PluginMetadata": "plugin",
     "PluginStatus": "plugin",
+    "PluginWatcher": "sync",
     "RestoreReport": "restore",
 }
 

@@ -7,7 +7,6 @@ follow the table.
 from __future__ import annotations
 
 import argparse
-import difflib
 import json
 import os
 import sys
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from ._words import near, value_of
 from .conninfo import masked
 from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
 from .store import DISABLED, ENABLED, PluginConfig
@@ -132,7 +132,7 @@ def _config_get(args: argparse.Namespace) -> None:
 def _config_set(args: argparse.Namespace) -> None:
     with _repository(args) as repository:
         _existing(repository, [args.name])
-        row = repository.update_config(args.name, {args.key: _value(args.value)})
+        row = repository.update_config(args.name, {args.key: value_of(args.value)})
     _print_json(row.config)
 
 
@@ -142,6 +142,23 @@ def _config_unset(args: argparse.Namespace) -> None:
         keys = [_known_key(args.name, config, key) for key in args.keys]
         row = repository.update_config(args.name, {}, remove=keys)
     _print_json(row.config)
+
+
+def _watch(args: argparse.Namespace) -> None:
+    from .watch import Change, watch
+
+    def show(change: Change) -> None:
+        if args.json:
+            line = json.dumps({name: getattr(change, name) for name in change.__slots__}, default=_plain)
+        else:
+            before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
+            line = f"{_time(change.at)} {_printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+        print(line, flush=True)
+
+    def ready() -> None:
+        print("watching, ^C ends it", file=sys.stderr, flush=True)
+
+    watch(_database(args), ready, show)
 
 
 def _sandbox(args: argparse.Namespace) -> int:
@@ -172,7 +189,8 @@ def _database(args: argparse.Namespace) -> str:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
-    from .postgres import PluginConfigRepository, connect
+    from .connections import connect
+    from .postgres import PluginConfigRepository
 
     with connect(_database(args)) as connection, connection.transaction():
         yield PluginConfigRepository(connection)
@@ -184,32 +202,15 @@ def _existing(repository: PluginConfigRepository, names: Iterable[str]) -> list[
     rows = [row for row in found.values() if row is not None]
     if missing := [name for name, row in found.items() if row is None]:
         stored = [row.plugin_name for row in repository.get_all()]
-        hints = "; ".join(f"no plugin {name!r} is stored{_near(name, stored)}" for name in missing)
+        hints = "; ".join(f"no plugin {name!r} is stored{near(name, stored)}" for name in missing)
         raise PluginNotFoundError(f"{hints}; `plugin-store enable --create NAME` makes a row")
     return rows
 
 
 def _known_key(name: str, config: dict[str, Any], key: str) -> str:
     if key not in config:
-        raise InvalidConfigError(f"plugin {name!r}: no key {key!r} is stored in its config{_near(key, list(config))}")
+        raise InvalidConfigError(f"plugin {name!r}: no key {key!r} is stored in its config{near(key, list(config))}")
     return key
-
-
-def _near(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-
-
-def _value(text: str) -> Any:
-    """Return the value of JSON text, else the text: NaN and Infinity, which are not JSON, are text too."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(constant)
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return text
 
 
 # -- output -----------------------------------------------------------------------------------
@@ -229,10 +230,12 @@ def _as_json(row: PluginConfig) -> dict[str, Any]:
 
 
 def _print_json(value: Any) -> None:
-    def plain(value: Any) -> str:
-        return value.isoformat() if hasattr(value, "isoformat") else str(value)
+    print(json.dumps(value, indent=2, default=_plain))
 
-    print(json.dumps(value, indent=2, default=plain))
+
+def _plain(value: Any) -> str:
+    """Return a timestamp or an id as JSON has them."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
@@ -360,6 +363,14 @@ def _parser() -> argparse.ArgumentParser:
     unset.add_argument("name", metavar="NAME")
     unset.add_argument("keys", metavar="KEY", nargs="+")
 
+    command(
+        commands,
+        "watch",
+        _watch,
+        "print each change of the table as it happens",
+        "plugin-store watch",
+        "plugin-store watch --json >> changes.log",
+    )
     box = command(
         commands,
         "sandbox",

@@ -6,7 +6,6 @@ runs meanwhile learns of it as its own manager does.
 
 from __future__ import annotations
 
-import difflib
 import io
 import json
 import logging
@@ -14,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from copy import copy
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 import click
 from flask import Blueprint, Flask, abort, current_app, request
@@ -22,6 +21,7 @@ from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
+from ._words import near, value_of
 from .conninfo import masked
 from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
 
@@ -179,7 +179,7 @@ def set_(name: str, key: str, value: str) -> None:
     """Set one key of a plugin's config: VALUE is JSON if it reads as JSON, else text."""
     manager = _manager()
     plugin = _registered(manager, [name])[0]
-    _update_config(manager, plugin, {key: _value(value)})
+    _update_config(manager, plugin, {key: value_of(value)})
 
 
 @config.command()
@@ -210,7 +210,7 @@ def _registered(manager: PluginManager, names: Iterable[str]) -> list[BasePlugin
     wanted = list(dict.fromkeys(names))
     if missing := [name for name in wanted if name not in known]:
         raise PluginNotFoundError(
-            "; ".join(f"no plugin {name!r} is registered{_near(name, known)}" for name in missing)
+            "; ".join(f"no plugin {name!r} is registered{near(name, known)}" for name in missing)
             + "; `flask plugins list` lists those that are"
         )
     return [known[name] for name in wanted]
@@ -247,25 +247,8 @@ def _reporting(plugin: BasePlugin, failure: str) -> Iterator[None]:
 def _known(plugin: BasePlugin, key: str) -> str:
     config = plugin._config
     if key not in config:
-        raise InvalidConfigError(f"plugin {plugin.metadata.name!r}: no key {key!r} in its config{_near(key, config)}")
+        raise InvalidConfigError(f"plugin {plugin.metadata.name!r}: no key {key!r} in its config{near(key, config)}")
     return key
-
-
-def _near(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-
-
-def _value(text: str) -> Any:
-    """Return the value of JSON text, else the text: NaN and Infinity, which are not JSON, are text too."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(constant)
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _line(plugin: BasePlugin) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import PluginStateError
 from .events import Event, EventDispatcher
 from .plugin import BasePlugin, PluginStatus
 from .validation import copy_json, same_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +30,11 @@ class ManagedPlugin:
         self.name = plugin.metadata.name
         self._dispatcher = dispatcher
         self._changing = False
+        # Of the row at which a hook last raised: its version, and what to report until it changes.
+        self.failed_at: datetime | None = None
+        self.failure: str | None = None
+        # Why the plugin was last not enabled, so that it is logged once and not at every sync.
+        self.skipped_for: str | None = None
         self.take_defaults()
 
     @property
@@ -63,6 +71,10 @@ class ManagedPlugin:
     def in_change(self) -> bool:
         """Whether the plugin's status is being changed, so that one of its hooks may be running."""
         return self._changing
+
+    def abandon_change(self) -> None:
+        """Forget a change that is being made in another process, of which this one is a fork."""
+        self._changing = False
 
     def take_defaults(self) -> None:
         """Take the plugin's config as the defaults of its code, with nothing read from a store yet."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from ._fork import renew_after_fork
 from .decision import dependency_missing, in_dependency_order
 from .errors import DependencyError, InvalidConfigError, PluginAlreadyRegisteredError, PluginNotFoundError
 from .events import EventDispatcher
@@ -48,6 +50,9 @@ class PluginManager:
         self._store = config_repo
         self._lock = RLock()
         self._plugins: dict[str, ManagedPlugin] = {}
+        # Grows with each change and each reading of rows: who finds it grown after a hook has old rows in hand.
+        self._version = 0
+        renew_after_fork(self)
 
     @property
     def event_dispatcher(self) -> EventDispatcher:
@@ -107,23 +112,35 @@ class PluginManager:
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store that it is enabled, and announce plugin.enabled.
 
-        May be repeated: one that is enabled runs no hook and announces nothing. Raises PluginNotFoundError,
-        PluginStateError ("Cannot enable …") if it was never initialized, and DependencyError if a
-        dependency is not enabled, before anything is done; what on_enable raises, which stores nothing and
-        leaves ERROR; and what the store raises, after on_disable has undone on_enable.
+        Syncs first, so that it sees what other processes did; afterwards those plugins come back that depend on
+        it and whose rows are enabled. May be repeated: one that is enabled runs no hook and announces nothing.
+
+        Raises PluginNotFoundError, PluginStateError ("Cannot enable …") if it was never initialized, and
+        DependencyError if a dependency is not enabled, before anything is done; what on_enable raises, which
+        stores nothing and leaves ERROR; and what the store raises, after on_disable has undone on_enable.
         """
         with self._changing(name) as managed:
+            rows = self._sync_others()
+            version = self._version
             row = self._read(managed)
             self._enable(managed, lambda: self._save(managed, ENABLED, row))
+            if rows is not None:
+                # Those that depend on it, and whose rows are enabled already, come back with it.
+                if not self._has_changed_since(version):
+                    rows = [*(other for other in rows if other.plugin_name != name), PluginConfig(name, ENABLED)]
+                    self._follow(rows)
+                else:  # its hook, or a listener, changed others
+                    self._sync_others()
 
     def disable_plugin(self, name: str) -> None:
         """Disable a plugin, store that it is disabled, and announce plugin.disabled.
 
-        May be repeated. Raises PluginNotFoundError, and DependencyError while enabled plugins depend on it. What
-        on_disable raises goes to the caller too, but the plugin is stored as disabled all the same, and is
-        in ERROR. What the store raises goes to the caller after on_enable has undone on_disable.
+        Syncs first. May be repeated. Raises PluginNotFoundError, and DependencyError while enabled plugins depend
+        on it. What on_disable raises goes to the caller too, but the plugin is stored as disabled all the
+        same, and is in ERROR. What the store raises goes to the caller after on_enable has undone on_disable.
         """
         with self._changing(name) as managed:
+            self._sync_others()
             row = self._read(managed)
             if dependents := [other.name for other in self._plugins.values() if other.enabled and name in other.needs]:
                 raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
@@ -159,6 +176,7 @@ class PluginManager:
         """
         with self._lock:
             managed = self._get(name)
+            self._version += 1
             checked = checked_config(name, config)
             _validate(managed, checked)
             if self._store is not None:
@@ -203,7 +221,31 @@ class PluginManager:
         be read its error is raised and nothing is changed.
         """
         with self._lock:
-            return RestoreReport() if self._store is None else follow(self._plugins, _all_rows(self._store))
+            return RestoreReport() if self._store is None else self._follow(_all_rows(self._store))[0]
+
+    def sync(self) -> RestoreReport:
+        """Bring this process's plugins to what the store says, again: apply what has changed since.
+
+        After it the process has the same enabled plugins and configs as one that has just started and restored,
+        save for what set_config changed here and has not stored yet. Hooks are called and events announced, with the
+        origin "stored". A plugin whose dependency went away is disabled in memory, while its row stays as the
+        operator set it, and comes back when the dependency does. One whose hook raised is tried again when
+        its row changes. Report and errors are those of load_persisted_state, which is the same at start-up.
+        """
+        return self.load_persisted_state()
+
+    def _locked_here(self) -> bool:
+        """Return whether the calling thread is within the manager, in a hook or listener."""
+        here: bool = self._lock._is_owned()  # type: ignore[attr-defined]  # threading.Condition uses it too
+        return here
+
+    def _after_fork(self) -> None:
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:  # held by a thread that is not in this process, nor is the change that it was making
+            self._lock = RLock()
+            for managed in self._plugins.values():
+                managed.abandon_change()
 
     def _get(self, name: str) -> ManagedPlugin:
         try:
@@ -216,8 +258,35 @@ class PluginManager:
     def _changing(self, name: str) -> Iterator[ManagedPlugin]:
         with self._lock:
             managed = self._get(name)
+            self._version += 1
             with managed.changing():
                 yield managed
+
+    def _sync_others(self) -> list[PluginConfig] | None:
+        """Bring the plugins up to date, save for the one in change, and return the rows.
+
+        None without a store, and with a mock of one in a test: what that answers is no row, and no reason to
+        stop the plugins.
+        """
+        rows = None if self._store is None else self._store.get_all()
+        return self._follow(rows)[1] if isinstance(rows, list) else None
+
+    def _follow(self, rows: list[PluginConfig]) -> tuple[RestoreReport, list[PluginConfig]]:
+        """Apply the rows just read, and then newer ones if a hook or listener changed or read any meanwhile.
+
+        Returns the report, and the rows that were applied in the end.
+        """
+        while True:
+            self._version += 1
+            outdated = partial(self._has_changed_since, self._version)
+            report = follow(self._plugins, rows, outdated)
+            if not outdated():
+                return report, rows
+            assert self._store is not None  # it gave the rows
+            rows = _all_rows(self._store)
+
+    def _has_changed_since(self, version: int) -> bool:
+        return self._version != version
 
     def _read(self, managed: ManagedPlugin) -> PluginConfig | None:
         """Return the plugin's row, if there is one, having brought the plugin's config up to date with it."""
@@ -253,7 +322,7 @@ class PluginManager:
                 decided = False
             if decided:
                 return False
-            stored = managed.plugin._config
+            stored: dict[str, Any] | None = None
 
             def add() -> None:
                 nonlocal stored
@@ -270,7 +339,8 @@ class PluginManager:
                 return False
             except _DecidedMeanwhileError:
                 return False
-            managed.apply_config(stored, STORED)  # another process may have made the row, with its config
+            if stored is not None:  # another process may have made the row, with its config
+                managed.apply_config(stored, STORED)
             return managed.enabled
 
     def _enable(self, managed: ManagedPlugin, store: Callable[[], None]) -> None:

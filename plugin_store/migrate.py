@@ -10,9 +10,9 @@ import glob
 from psycopg.conninfo import conninfo_to_dict
 
 from ._files import folder, load_statement
+from .connections import connect, translated_errors
 from .conninfo import checked_conninfo
 from .errors import InstallationError, MigrationError
-from .postgres import connect, translated_errors
 
 MAY_MIGRATE = load_statement("may_migrate")
 

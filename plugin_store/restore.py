@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from .decision import decide, dependency_missing, in_dependency_order
@@ -26,76 +26,107 @@ class RestoreReport:
     skipped: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
 
-    def skip(self, name: str, reason: str) -> None:
-        """Note, and log, that a plugin was not tried."""
-        self.skipped[name] = reason
-        logger.warning("plugin %r is not enabled: %s", name, reason)
 
-    def fail(self, name: str, hook: str, error: Exception) -> None:
-        """Note, and log, that a hook of a plugin raised."""
-        self.failed[name] = f"{hook} raised {type(error).__name__}: {error}"
-        logger.error("plugin %r: %s raised", name, hook, exc_info=error)
-
-
-def follow(plugins: Mapping[str, ManagedPlugin], rows: Iterable[PluginConfig]) -> RestoreReport:
+def follow(
+    plugins: Mapping[str, ManagedPlugin], rows: Iterable[PluginConfig], outdated: Callable[[], bool]
+) -> RestoreReport:
     """Make the plugins in memory what the rows say, calling hooks and announcing; store nothing.
 
     Configs first, to all; then what is to stop, dependents first; then what is to start, dependencies first. A
-    plugin that one of its own hooks is changing right now is left to that change.
+    plugin whose status its manager is changing right now is left to that change. One whose hook has raised
+    is left alone until its row changes. Hooks and listeners may call the manager: once ``outdated()``, because one
+    of them changed a plugin or read newer rows, this stops where it is.
     """
     by_name = {row.plugin_name: row for row in rows}
-    report = RestoreReport()
-    free = {name: managed for name, managed in plugins.items() if not managed.in_change}
-    for name, managed in free.items():
-        row = by_name.get(name)
+    return _Following(plugins, by_name, outdated).run()
+
+
+class _Following:
+    def __init__(
+        self, plugins: Mapping[str, ManagedPlugin], rows: Mapping[str, PluginConfig], outdated: Callable[[], bool]
+    ) -> None:
+        self.plugins = plugins
+        self.rows = rows
+        self.outdated = outdated
+        self.report = RestoreReport()
+
+    def run(self) -> RestoreReport:
+        for name in self.until_outdated(list(self.plugins)):
+            if not self.plugins[name].in_change:
+                self.take_config(self.plugins[name])
+        startable = {name: managed.needs for name, managed in self.plugins.items() if managed.initialized}
+        decision = decide(self.rows.values(), startable)
+        for name, reason in decision.skip.items():
+            self.skip(name, reason)
+        self.stop(self.plugins.keys() - decision.enable)
+        for name in self.until_outdated(decision.enable):
+            self.start(self.plugins[name])
+        # Those whose dependency has just failed.
+        self.stop(self.report.skipped)
+        return self.report
+
+    def until_outdated(self, names: Iterable[str]) -> Iterator[str]:
+        for name in names:
+            if self.outdated():
+                return
+            yield name
+
+    def take_config(self, managed: ManagedPlugin) -> None:
+        row = self.rows.get(managed.name)
         error = managed.apply_config({} if row is None else row.config, STORED)
         if error is not None:
-            report.fail(name, "on_config_changed", error)
+            self.fail(managed, "on_config_changed", error)
         if row is not None and row.status == DISABLED and managed.plugin.status is PluginStatus.INITIALIZED:
             managed.plugin.disable()
 
-    startable = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
-    decision = decide(by_name.values(), startable)
-    for name, reason in decision.skip.items():
-        if name in plugins:
-            report.skip(name, reason)
+    def start(self, managed: ManagedPlugin) -> None:
+        """Enable a plugin in memory, and announce it, unless it is enabled already."""
+        missing = next((need for need in managed.needs if not self.plugins[need].enabled), None)
+        if missing is not None:
+            self.skip(managed.name, dependency_missing(missing))
+        elif managed.failure is not None and managed.failed_at == self.rows[managed.name].updated_at:
+            self.report.failed[managed.name] = managed.failure
         else:
-            report.skipped[name] = reason
-    _stop(free, set(free).difference(decision.enable), report)
-    for name in decision.enable:
-        if name not in report.failed:
-            _start(plugins, name, report)
-    _stop(free, report.skipped, report)
-    return report
+            if not managed.enabled and not managed.in_change:
+                try:
+                    with managed.changing():
+                        managed.plugin.enable()
+                except Exception as exc:
+                    self.fail(managed, "on_enable", exc)
+                    return
+                managed.announce("enabled", origin=STORED)
+            managed.failure = managed.skipped_for = None
+            if managed.enabled:  # one in change may not be so yet
+                self.report.restored.append(managed.name)
 
+    def stop(self, names: Iterable[str]) -> None:
+        """Disable those of the plugins that are enabled, in memory, dependents first."""
+        running = {
+            name: managed
+            for name in names
+            if (managed := self.plugins.get(name)) is not None and managed.enabled and not managed.in_change
+        }
+        order = in_dependency_order({name: running.keys() & managed.needs for name, managed in running.items()})
+        for name in self.until_outdated(reversed(order)):
+            try:
+                with running[name].changing():
+                    running[name].plugin.disable()
+            except Exception as exc:
+                self.fail(running[name], "on_disable", exc)
+            running[name].announce("disabled", origin=STORED)
 
-def _start(plugins: Mapping[str, ManagedPlugin], name: str, report: RestoreReport) -> None:
-    """Enable a plugin in memory, and announce it, unless it is enabled already."""
-    managed = plugins[name]
-    missing = next((need for need in managed.needs if not plugins[need].enabled), None)
-    if missing is not None:
-        report.skip(name, dependency_missing(missing))
-        return
-    if not managed.enabled and not managed.in_change:
-        try:
-            with managed.changing():
-                managed.plugin.enable()
-        except Exception as exc:
-            report.fail(name, "on_enable", exc)
-            return
-        managed.announce("enabled", origin=STORED)
-    report.restored.append(name)
+    def skip(self, name: str, reason: str) -> None:
+        """Report that a plugin was not tried; log it when that is news."""
+        self.report.skipped[name] = reason
+        managed = self.plugins.get(name)
+        if managed is not None and managed.skipped_for != reason:
+            managed.skipped_for = reason
+            logger.warning("plugin %r is not enabled: %s", name, reason)
 
-
-def _stop(plugins: Mapping[str, ManagedPlugin], names: Iterable[str], report: RestoreReport) -> None:
-    """Disable those of the plugins that are enabled, in memory, dependents first."""
-    running = {name for name in names if name in plugins and plugins[name].enabled}
-    order = in_dependency_order({name: running.intersection(plugins[name].needs) for name in running})
-    for name in reversed(order):
-        managed = plugins[name]
-        try:
-            with managed.changing():
-                managed.plugin.disable()
-        except Exception as exc:
-            report.fail(name, "on_disable", exc)
-        managed.announce("disabled", origin=STORED)
+    def fail(self, managed: ManagedPlugin, hook: str, error: Exception) -> None:
+        """Log and report that a hook raised, and remember of which version of the row."""
+        logger.error("plugin %r: %s raised", managed.name, hook, exc_info=error)
+        row = self.rows.get(managed.name)
+        managed.failed_at = None if row is None else row.updated_at
+        managed.failure = f"{hook} raised {type(error).__name__}: {error}"
+        self.report.failed[managed.name] = managed.failure

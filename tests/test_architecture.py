@@ -23,25 +23,30 @@ PACKAGE = Path(plugin_store.__file__).parent
 CONTRACT = {
     "errors": "",
     "_files": "errors",
+    "_fork": "",
+    "_words": "",
     "conninfo": "errors",
+    "connections": "errors _fork conninfo",
     "embedded": "errors",
     "events": "",
     "store": "errors",
     "validation": "errors store",
     "memory": "errors store validation",
-    "postgres": "errors store validation _files conninfo",
-    "migrate": "errors _files conninfo postgres",
+    "postgres": "errors store validation _files conninfo connections",
+    "listen": "errors _files conninfo connections",
+    "watch": "store validation connections postgres listen",
+    "migrate": "errors _files conninfo connections",
     "testing": "errors store",
     "decision": "store",
     "plugin": "errors validation",
     "managed": "errors events plugin store validation decision",
     "restore": "errors events plugin store validation decision managed",
-    "manager": "errors events plugin store validation decision managed restore",
-    "sync": "errors events plugin store validation decision managed restore manager",
-    "flask": "errors conninfo plugin store manager sync",
+    "manager": "errors _fork events plugin store validation decision managed restore",
+    "sync": "errors _fork conninfo listen manager",
+    "flask": "errors _words conninfo plugin store manager sync",
     "sandbox": "errors embedded migrate",
     "demo": "errors embedded flask",
-    "cli": "errors store conninfo postgres migrate sandbox demo",
+    "cli": "errors _words store conninfo connections postgres migrate watch sandbox demo",
 }
 
 # What may be imported from the package itself: within it, each name is imported from where it is. The demo is an
@@ -50,8 +55,8 @@ FROM_THE_PACKAGE = {"cli": {"__version__"}, "demo": set(plugin_store.__all__)}
 
 # The other packages, and the modules that may import them.
 OTHERS = {
-    "psycopg": "postgres migrate conninfo sandbox demo",
-    "psycopg_pool": "postgres",
+    "psycopg": "connections postgres listen migrate conninfo sandbox demo",
+    "psycopg_pool": "connections postgres",
     "yoyo": "migrate demo",
     "flask": "flask demo",
     "click": "flask",
@@ -63,10 +68,13 @@ OTHERS = {
 LATE = {
     ("conninfo", "psycopg"): "masking a password needs no driver",
     ("postgres", "psycopg_pool"): "the caller may bring a pool or a connection",
+    ("connections", "psycopg_pool"): "the same",
     ("migrate", "yoyo"): "an extra",
     ("embedded", "pwd"): "not on Windows",
     ("cli", "postgres"): "--help and wrong usage answer at once",
+    ("cli", "connections"): "the same",
     ("cli", "migrate"): "the same",
+    ("cli", "watch"): "the same",
     ("cli", "sandbox"): "the same",
     ("cli", "demo"): "an extra",
     ("demo", "flask"): "asks whether the extra is there",
@@ -184,6 +192,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
 def test_a_first_manager_loads_these_modules_and_no_driver() -> None:
     loaded = loaded_by("from plugin_store import PluginManager; PluginManager()")
     assert {name.partition(".")[2] for name in loaded if name.startswith("plugin_store.")} == {
+        "_fork",
         "decision",
         "errors",
         "events",

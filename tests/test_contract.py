@@ -1,6 +1,8 @@
 """The shipped contract suites, on the stores that are shipped; and that the suites catch a store that is wrong."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -8,7 +10,7 @@ import pytest
 from conftest import Server
 from psycopg_pool import ConnectionPool
 
-from plugin_store import InMemoryPluginConfigStore, PluginConfigRepository
+from plugin_store import InMemoryPluginConfigStore, PluginConfig, PluginConfigRepository
 from plugin_store.migrate import migrate
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
 
@@ -73,3 +75,69 @@ class TestInMemory(PluginConfigStoreContract, ConcurrentPluginConfigStoreContrac
     @pytest.fixture
     def store(self) -> InMemoryPluginConfigStore:
         return InMemoryPluginConfigStore()
+
+
+class EmptiesTheConfig(InMemoryPluginConfigStore):
+    def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
+        return super().save(plugin_name, status, config or {})
+
+
+class SortsLikeADictionary(InMemoryPluginConfigStore):
+    def get_all(self) -> list[PluginConfig]:
+        return sorted(super().get_all(), key=lambda row: row.plugin_name.casefold())
+
+
+class ForgetsWhenItWasEnabled(InMemoryPluginConfigStore):
+    def get_by_name(self, plugin_name: str) -> PluginConfig | None:
+        row = super().get_by_name(plugin_name)
+        return row and replace(row, enabled_at=None)
+
+
+class TellsTheTimeWithoutItsZone(InMemoryPluginConfigStore):
+    def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
+        row = super().save(plugin_name, status, config)
+        assert row.enabled_at is not None
+        return replace(row, enabled_at=row.enabled_at.replace(tzinfo=None))
+
+
+class ReadsAndThenWrites(InMemoryPluginConfigStore):
+    def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
+        config = self.get_config(plugin_name)
+        time.sleep(0.001)  # long enough for another thread to write
+        return self.save_config(plugin_name, {k: v for k, v in config.items() if k not in remove} | changes)
+
+
+class SavesOneByOne(InMemoryPluginConfigStore):
+    def save_many(self, configs: Iterable[PluginConfig]) -> None:
+        for each in configs:
+            time.sleep(0)  # let another thread look
+            self.save(each.plugin_name, each.status, each.config)
+
+
+class FailsInAThread(InMemoryPluginConfigStore):
+    def delete(self, plugin_name: str) -> bool:
+        raise AssertionError("as a store may that is not made for threads")
+
+
+PLAIN, CONCURRENT = PluginConfigStoreContract(), ConcurrentPluginConfigStoreContract()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "promise"),
+    [
+        (EmptiesTheConfig, PLAIN.test_save_without_a_config_keeps_the_stored_one),
+        (SortsLikeADictionary, PLAIN.test_get_all_and_get_enabled_are_ordered_by_code_point),
+        (ForgetsWhenItWasEnabled, PLAIN.test_get_all_returns_the_rows_that_get_by_name_returns),
+        (TellsTheTimeWithoutItsZone, PLAIN.test_timestamps_are_aware),
+        (SavesOneByOne, PLAIN.test_save_many_writes_nothing_if_one_of_them_is_bad),
+        (ReadsAndThenWrites, CONCURRENT.test_writers_of_different_keys_all_win),
+        (SavesOneByOne, CONCURRENT.test_readers_see_all_of_save_many_or_nothing),
+        (FailsInAThread, CONCURRENT.test_of_deletes_of_one_row_one_says_that_there_was_one),
+    ],
+)
+def test_the_suites_catch_a_store_that_is_wrong(
+    wrong: type[InMemoryPluginConfigStore], promise: Callable[[InMemoryPluginConfigStore], None]
+) -> None:
+    with pytest.raises(AssertionError):
+        promise(wrong())
+    promise(InMemoryPluginConfigStore())

@@ -138,7 +138,7 @@ def play_with(installed: Path, service: str, before: str = "") -> tuple[int, str
     """Play with a service of the test's own; return exit status, stdout and stderr, once nothing is left of it."""
     (installed / "service.py").write_text(service)
     with playing(installed, f"play.APP = 'service'\n{before}") as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
         assert_nothing_is_left(process, output)
     return process.returncode, output, errors
 
@@ -233,7 +233,7 @@ Every step was as promised. To go on yourself, in an activated environment: plug
 
 def test_the_demo_shows_a_disabled_plugin_stay_disabled(installed: Path) -> None:
     with playing(installed) as process:
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (0, "")
     assert re.fullmatch(TRANSCRIPT, output), output
 

@@ -176,7 +176,7 @@ class TestEnable:
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, log: list[str]
     ) -> None:
         manager.enable_plugin("analytics")
-        assert log == ["get_by_name", "on_enable", "save", "plugin.enabled"]
+        assert log == ["get_all", "get_by_name", "on_enable", "save", "plugin.enabled"]
         assert listener.events == [("enabled", "analytics", "local")]
         assert plugin.status is PluginStatus.ENABLED
 
@@ -285,7 +285,7 @@ class TestEnable:
         store.fails = {"save"}
         with pytest.raises(StoreUnavailableError, match="the database is away"):
             manager.enable_plugin("analytics")
-        assert store.log == ["get_by_name", "on_enable", "save", "on_disable"]
+        assert store.log == ["get_all", "get_by_name", "on_enable", "save", "on_disable"]
         assert plugin.status is was
         assert (listener.events, status(store)) == ([], None)
         store.fails = set()
@@ -334,7 +334,7 @@ class TestEnable:
         store.fails = {"get_by_name"}
         with pytest.raises(StoreUnavailableError):
             manager.enable_plugin("analytics")
-        assert store.log == ["get_by_name"]
+        assert store.log == ["get_all", "get_by_name"]
         assert plugin.status is PluginStatus.INITIALIZED
 
     def test_if_storing_again_fails_an_enabled_plugin_stays_enabled(
@@ -365,7 +365,7 @@ class TestDisable:
         manager.enable_plugin("analytics")
         log.clear()
         manager.disable_plugin("analytics")
-        assert log == ["get_by_name", "on_disable", "save", "plugin.disabled"]
+        assert log == ["get_all", "get_by_name", "on_disable", "save", "plugin.disabled"]
         assert listener.events[1:] == [("disabled", "analytics", "local")]
         assert plugin.status is PluginStatus.DISABLED
 
@@ -393,7 +393,7 @@ class TestDisable:
     ) -> None:
         plugin._status = was
         manager.disable_plugin("analytics")
-        assert store.log == ["get_by_name", "save"]
+        assert store.log == ["get_all", "get_by_name", "save"]
         assert plugin.status is PluginStatus.DISABLED
         assert (listener.events, status(store)) == ([], "disabled")
 
@@ -453,7 +453,7 @@ class TestDisable:
         store.fails = {"save"}
         with pytest.raises(StoreUnavailableError):
             manager.disable_plugin("analytics")
-        assert store.log == ["get_by_name", "on_disable", "save", "on_enable"]
+        assert store.log == ["get_all", "get_by_name", "on_disable", "save", "on_enable"]
         assert plugin.status is PluginStatus.ENABLED
         assert listener.enabled == {"analytics"}
         assert status(store) == "enabled"
@@ -467,7 +467,7 @@ class TestDisable:
         with pytest.raises(StoreUnavailableError):
             manager.disable_plugin("analytics")
         assert plugin.status is was
-        assert store.log == ["get_by_name", "save"]
+        assert store.log == ["get_all", "get_by_name", "save"]
 
     def test_if_undoing_fails_too_the_plugin_is_in_error_and_listeners_know(
         self,
@@ -716,7 +716,7 @@ class TestDefaultsAndStoredConfig:
         manager.enable_plugin("analytics")
         assert plugin.changes == [({}, {"a": 1})]
         assert listener.events[1:] == [("config_changed", "analytics", "stored")]
-        assert store.log == ["get_by_name", "on_config_changed", "plugin.config_changed", "save"]
+        assert store.log == ["get_all", "get_by_name", "on_config_changed", "plugin.config_changed", "save"]
 
     def test_a_plugin_that_does_not_run_is_not_told(
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore
@@ -1289,13 +1289,15 @@ class TestLoadPersistedState:
         assert "'bad'" in record.getMessage() and record.exc_info is not None
         assert status(store, "bad") == "enabled"
 
-    def test_one_in_error_is_tried_again_the_next_time(
+    def test_one_in_error_is_tried_again_when_its_row_changes(
         self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore
     ) -> None:
         store.save("analytics", "enabled")
         plugin.fail("on_enable")
-        manager.load_persisted_state()
+        failed = manager.load_persisted_state().failed
         plugin.fail()
+        assert manager.load_persisted_state().failed == failed
+        store.save_config("analytics", {"a": 1})
         assert manager.load_persisted_state().restored == ["analytics"]
 
     def test_an_interrupt_in_a_hook_goes_to_the_caller(
@@ -1399,6 +1401,7 @@ class TestLoadPersistedState:
         listener = Listener(manager)
         for name in ("bad", "good"):
             manager.enable_plugin(name)
+        for name in ("bad", "good"):
             store.save(name, "disabled")
         bad.fail("on_disable")
         report = manager.load_persisted_state()
@@ -1416,6 +1419,7 @@ class TestLoadPersistedState:
         listener = Listener(manager)
         for name in ("bad", "child", "good"):
             manager.enable_plugin(name)
+        for name in ("bad", "child", "good"):
             store.save_config(name, {"a": 1})
         bad.fail("on_config_changed")
         report = manager.load_persisted_state()
@@ -1426,6 +1430,8 @@ class TestLoadPersistedState:
         assert listener.enabled == {"good"}
         assert good.changes == [({}, {"a": 1})]
         assert "HookError" in caplog.text
+        bad.fail()
+        store.save_config("bad", {"a": 2})
         assert manager.load_persisted_state().restored == ["bad", "child", "good"]
 
     def test_a_dependent_that_runs_is_stopped_if_its_dependency_can_not_be_started(self, store: FailingStore) -> None:

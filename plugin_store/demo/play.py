@@ -1,4 +1,4 @@
-"""``plugin-store demo``: an operator switches a plugin off, and it stays off over a restart of the service.
+"""``plugin-store demo``: an operator switches a plugin off, all workers follow, and it stays off over a restart.
 
 A transcript of a shell: each command is printed as a person would type it, with what it really printed. The
 service and the commands are processes of their own, on a throw-away PostgreSQL.
@@ -7,6 +7,7 @@ service and the commands are processes of their own, on a throw-away PostgreSQL.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import socket
@@ -30,8 +31,14 @@ DISABLED = "analytics (1.0.0) — DISABLED"
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
+_FOLLOW_SECONDS = 10.0
 # As `-m`, so that they are those of this interpreter's environment, whatever the PATH.
-_PROGRAMS = {"flask": [sys.executable, "-m", "flask"], "plugin-store": [sys.executable, "-m", "plugin_store"]}
+_PROGRAMS = {
+    "flask": [sys.executable, "-m", "flask"],
+    "gunicorn": [sys.executable, "-m", "gunicorn"],
+    "plugin-store": [sys.executable, "-m", "plugin_store"],
+}
+_WORKERS = 3
 
 
 def play() -> int:
@@ -59,15 +66,16 @@ def _session(shell: _Shell) -> None:
     shell.start("Start the service: on its first run it enables analytics.")
     shell.get("The plugin answers.", ANSWER)
     shell.run("It is enabled.", f"{plugins} list", ENABLED)
-    shell.run("Disable it.", f"{plugins} disable analytics", DISABLED)
+    shell.run("Disable it, from outside of the service.", "plugin-store disable analytics", "analytics: disabled since")
+    shell.follow("gunicorn's master and its workers follow the table; each logs how late it was.", "disabled")
+    shell.get("The plugin is gone, without a restart.", "404")
     shell.run("It is disabled.", f"{plugins} list", DISABLED)
     shell.stop("Restart the service: stop it …")
     shell.start("… and start it again. It does what the table says.")
     shell.get("The plugin is gone.", "404")
     shell.run("It is still disabled.", f"{plugins} list", DISABLED)
     shell.run("Enable it.", f"{plugins} enable analytics", ENABLED)
-    shell.stop("Restart once more: stop …")
-    shell.start("… and start.")
+    shell.follow("All follow again.", "enabled")
     shell.get("The plugin is back.", ANSWER)
     shell.run("It is enabled.", f"{plugins} list", ENABLED)
 
@@ -121,8 +129,8 @@ class _Shell:
         self._check(f"{promised!r}", answer.endswith(promised))
 
     def start(self, why: str) -> None:
-        command = f"flask --app {APP} run --port {self._port}"
-        self.show(why, f"{command} &")
+        command = f"gunicorn --preload --workers {_WORKERS} --bind 127.0.0.1:{self._port} '{APP}:create_app()'"
+        self.show(why, f"{command} 2> service.log &")
         program, *arguments = shlex.split(command)
         self._service = subprocess.Popen(
             [*_PROGRAMS[program], *arguments],
@@ -132,9 +140,19 @@ class _Shell:
             stderr=subprocess.STDOUT,
         )
         deadline = time.monotonic() + _START_SECONDS
-        while not self._ask("/"):
+        begin = len(self._read_log())
+        while not (self._ask("/") and self._read_log()[begin:].count("Booting worker") >= _WORKERS):
             self._check("a service that starts", self._service.poll() is None and time.monotonic() < deadline)
             time.sleep(0.05)
+
+    def follow(self, why: str, what: str) -> None:
+        everyone = _WORKERS + 1
+        self.show(why, f"tail -n {everyone} service.log")
+        deadline = time.monotonic() + _FOLLOW_SECONDS
+        while len(lines := re.findall(rf"^process \d+: analytics {what} .*\n", self._read_log(), re.M)) < everyone:
+            self._check(f"{everyone} processes that follow", time.monotonic() < deadline)
+            time.sleep(0.01)
+        print("".join(lines[-everyone:]), end="", flush=True)
 
     def stop(self, why: str) -> None:
         self.show(why, "kill %1")
@@ -165,16 +183,19 @@ class _Shell:
 
     def _check(self, promised: str, kept: bool) -> None:
         if not kept:
-            self._log.seek(0)
-            log = self._log.read().decode(errors="replace")
             raise _BrokenPromiseError(
-                f"the step {self._why!r} failed: promised was {promised}; the service's log:\n{log}"
+                f"the step {self._why!r} failed: promised was {promised}; the service's log:\n{self._read_log()}"
             )
+
+    def _read_log(self) -> str:
+        self._log.seek(0)
+        return self._log.read().decode(errors="replace")
 
 
 def _check_installation() -> None:
     try:
         import flask  # noqa: F401
+        import gunicorn  # noqa: F401
         import psycopg  # noqa: F401
         import yoyo  # noqa: F401
 

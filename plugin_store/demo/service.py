@@ -1,20 +1,29 @@
 """The demo's service: an example of how to embed plugin_store.
 
-It needs DATABASE_URL (or libpq's PG* variables) and a migrated database.
+It needs DATABASE_URL (or libpq's PG* variables) and a migrated database. Each of its processes follows the table.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
+import sys
 from contextlib import ExitStack
+from datetime import datetime, timezone
 from threading import Lock
 from time import monotonic
 from typing import Any
 
 from flask import Blueprint, Flask, request
 
-from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata
+from plugin_store import (
+    BasePlugin,
+    Event,
+    PluginConfigRepository,
+    PluginManager,
+    PluginMetadata,
+    PluginWatcher,
+)
 from plugin_store.flask import init_app
 
 
@@ -57,15 +66,28 @@ class AnalyticsPlugin(BasePlugin):
 
 def create_app() -> Flask:
     """Return a new app, its plugins as the table says; raises StoreError if the table cannot be read."""
+    database = os.environ.get("DATABASE_URL", "")
     closing = ExitStack()
-    repository = closing.enter_context(PluginConfigRepository.open(os.environ.get("DATABASE_URL", "")))
     atexit.register(closing.close)
+    repository = closing.enter_context(PluginConfigRepository.open(database))
 
     manager = PluginManager(config_repo=repository)
     manager.register_plugin(AnalyticsPlugin())
     manager.initialize_plugin("analytics", {"window_minutes": 5})
     manager.load_persisted_state()
     manager.enable_defaults("analytics")  # on the first run only: after that there is a row
+
+    def log(event: Event) -> None:
+        name = event.data["plugin_name"]
+        row = repository.get_by_name(name)
+        if event.data["origin"] == "stored" and row is not None and row.updated_at is not None:
+            late = datetime.now(timezone.utc) - row.updated_at
+            news = f"{name} {event.name.removeprefix('plugin.')} {late.total_seconds() * 1000:.1f} ms after the change"
+            print(f"process {os.getpid()}: {news}", file=sys.stderr, flush=True)
+
+    for name in ("plugin.enabled", "plugin.disabled", "plugin.config_changed"):
+        manager.event_dispatcher.add_listener(name, log)
+    closing.enter_context(PluginWatcher(manager, database))
 
     app = Flask(__name__)
     init_app(app, manager)

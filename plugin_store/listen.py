@@ -93,9 +93,12 @@ class TableListener:
         with connection:
             if self._listens(connection):
                 self._polling = False
-                while not self._stopping.is_set():
-                    self._changed()
-                    self._wait(connection)
+                with selectors.DefaultSelector() as selector:
+                    selector.register(self._wake, selectors.EVENT_READ)
+                    selector.register(connection.fileno(), selectors.EVENT_READ)
+                    while not self._stopping.is_set():
+                        self._changed()
+                        self._wait(connection, selector)
                 return
         # Back to LISTEN now and then: a replica may have become the primary.
         end = time.monotonic() + self._resync_seconds
@@ -137,12 +140,9 @@ class TableListener:
         self._due = time.monotonic() + self._resync_seconds
         self._on_change()
 
-    def _wait(self, connection: Connection) -> None:
+    def _wait(self, connection: Connection, selector: selectors.BaseSelector) -> None:
         """Return when there is news on the connection, at ``stop``, or when on_change is due anyway."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake, selectors.EVENT_READ)
-            selector.register(connection.fileno(), selectors.EVENT_READ)
-            ready = selector.select(max(0.0, self._due - time.monotonic()))
+        ready = selector.select(max(0.0, self._due - time.monotonic()))
         with translated_errors():
             news = list(connection.notifies(timeout=0))  # a burst is one change
             if ready and not news and not self._stopping.is_set():

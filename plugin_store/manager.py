@@ -190,6 +190,7 @@ class PluginManager:
         """
         with self._lock:
             managed = self._get(name)
+            self._version += 1
             checked, gone = checked_changes(name, changes, remove)
             stored = managed.plugin._config if self._store is None else self._store.get_config(name)
             new = {key: value for key, value in (stored | checked).items() if key not in gone}

@@ -36,24 +36,23 @@ def watch(conninfo: str, ready: Callable[[], None], show: Callable[[Change], Non
     it cannot be read at the start.
     """
     known = _rows(conninfo)
-    failure: Exception | None = None
+    failures: list[Exception] = []
 
     def changed() -> None:
-        nonlocal known, failure
+        nonlocal known
         rows = _rows(conninfo)
         try:
             for change in differences(known, rows):
                 show(change)
         except Exception as exc:  # no reader is left, say: not for the listener to try again
-            failure = exc
+            failures.append(exc)
             listener.stop()
         known = rows
 
     listener = TableListener(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
     ready()
     listener.run()
-    if failure is not None:
-        raise failure
+    raise failures[0]  # nothing else stops it
 
 
 def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[Change]:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import psycopg
@@ -75,6 +76,20 @@ class TestInMemory(PluginConfigStoreContract, ConcurrentPluginConfigStoreContrac
     @pytest.fixture
     def store(self) -> InMemoryPluginConfigStore:
         return InMemoryPluginConfigStore()
+
+    def test_updated_at_grows_while_the_clock_goes_back(
+        self, store: InMemoryPluginConfigStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:
+                return next(times)
+
+        times = (datetime(2020, 1, 1, tzinfo=timezone.utc) - timedelta(hours=turn // 2) for turn in range(10))
+        monkeypatch.setattr("plugin_store.memory.datetime", Clock)
+        versions = [store.save_config("analytics", {"turn": turn}).updated_at for turn in range(10)]
+        first = datetime(2020, 1, 1, tzinfo=timezone.utc)
+        assert versions == [first + timedelta(microseconds=turn) for turn in range(10)]
 
 
 class EmptiesTheConfig(InMemoryPluginConfigStore):

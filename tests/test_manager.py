@@ -1544,21 +1544,31 @@ class TestHooksAndListenersThatCallTheManager:
         listener = Listener(manager)
         for name in ("first", "second"):
             store.save(name, "enabled")
-        first.on["on_enable"] = manager.load_persisted_state
+        reports = []
+        first.on["on_enable"] = lambda: reports.append(manager.load_persisted_state())
         if restoring:
             assert manager.load_persisted_state().restored == ["first", "second"]
         else:
             manager.enable_plugin("first")
+        assert [(report.restored, report.failed) for report in reports] == [(["second"], {})]
         assert listener.enabled == {"first", "second"}
         assert first.log.count("on_enable") == second.log.count("on_enable") == 1
 
-    def test_a_hook_that_restores_while_its_plugin_is_being_disabled(self, store: FailingStore) -> None:
+    @pytest.mark.parametrize("row", ["enabled", "disabled"])
+    def test_a_hook_that_restores_while_its_plugin_is_being_disabled(self, store: FailingStore, row: str) -> None:
         plugin = ExamplePlugin()
         manager = started(store, plugin)
         manager.enable_plugin("analytics")
         listener = Listener(manager, enabled=["analytics"])
-        plugin.on["on_disable"] = manager.load_persisted_state
+        reports = []
+
+        def restore() -> None:
+            store.save("analytics", row)  # by another process
+            reports.append(manager.load_persisted_state())
+
+        plugin.on["on_disable"] = restore
         manager.disable_plugin("analytics")
+        assert [report.failed for report in reports] == [{}]
         assert plugin.log == ["on_enable", "on_disable"]
         assert plugin.status is PluginStatus.DISABLED
         assert listener.enabled == set()
@@ -1637,6 +1647,27 @@ class TestThreads:
         assert {row.plugin_name for row in store.get_enabled()} >= enabled
         manager.load_persisted_state()
         assert {row.plugin_name for row in store.get_enabled()} >= listener.enabled
+
+    def test_a_change_waits_for_the_one_that_is_under_way(self, store: FailingStore) -> None:
+        first, second = ExamplePlugin("first"), ExamplePlugin("second")
+        manager = started(store, first, second)
+        in_hook, go_on = Event(), Event()
+
+        def hook() -> None:
+            in_hook.set()
+            assert go_on.wait(timeout=20)
+
+        first.on["on_enable"] = hook
+        threads = [Thread(target=manager.enable_plugin, args=(name,)) for name in ("first", "second")]
+        threads[0].start()
+        assert in_hook.wait(timeout=20)
+        threads[1].start()
+        threads[1].join(timeout=0.2)
+        assert second.log == []
+        go_on.set()
+        for thread in threads:
+            thread.join(timeout=20)
+        assert second.log == ["on_enable"]
 
     def test_one_hook_runs_at_a_time(self) -> None:
         running: list[str] = []

@@ -227,9 +227,9 @@ class TestMigrate:
         run_yoyo("rollback", empty_url, "--all", "migrations")
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%yoyo_lock%'"
         with (
+            ThreadPoolExecutor(1) as threads,  # before the connections: it ends when the lock that it waits for is gone
             psycopg.connect(empty_url) as other,
             psycopg.connect(empty_url, autocommit=True) as connection,
-            ThreadPoolExecutor(1) as threads,
         ):
             other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
             migrating = threads.submit(migrate, empty_url)

@@ -216,6 +216,13 @@ class TestConnections:
             PluginConfigRepository(pool).save("analytics", "enabled")
         assert value(connection, "SELECT count(*) FROM plugins.plugin_config") == 1
 
+    def test_the_order_of_names_is_pythons_whatever_the_locale_of_the_database(
+        self, connection: psycopg.Connection[Any]
+    ) -> None:
+        # The embedded server has no locale that would sort otherwise.
+        of_the_name = "SELECT collation_name FROM information_schema.columns WHERE column_name = 'plugin_name'"
+        assert value(connection, of_the_name) == "C"
+
 
 class TestRoundTrips:
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="psycopg traces a connection on Linux only")
@@ -786,6 +793,7 @@ class TestSecrets:
             ("host=h PASSWORD = 's3cret s3cret' dbname=d", "host=h PASSWORD = *** dbname=d"),
             (r"host=h password='s3\'cret s3cret' dbname=d", "host=h password=*** dbname=d"),
             ("nothing to hide at http://host/db", "nothing to hide at http://host/db"),
+            ("like postgresql://USER:PASSWORD@HOST/DATABASE", "like postgresql://USER:PASSWORD@HOST/DATABASE"),
         ],
     )
     def test_masked_text_shows_no_user_and_no_password(self, text: str, shown: str) -> None:

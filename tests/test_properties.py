@@ -204,12 +204,12 @@ class FailingRepository(PluginConfigRepository):
 
     calls_left: int | None = None
 
-    def _execute(self, *args: Any) -> list[Any]:
+    def _run(self, *args: Any) -> list[Any]:
         if self.calls_left is not None:
             self.calls_left -= 1
             if self.calls_left < 0:
                 raise StoreUnavailableError("the database is away")
-        return super()._execute(*args)
+        return super()._run(*args)
 
 
 class Life(RuleBasedStateMachine):
@@ -280,7 +280,7 @@ class Life(RuleBasedStateMachine):
             self.expect_stored(name, "disabled")
             assert worked or self.plugins[name].status is PluginStatus.ERROR
 
-    @rule(name=plugin_names, failing=hooks, enabling=st.booleans(), calls_left=st.integers(0, 1))
+    @rule(name=plugin_names, failing=hooks, enabling=st.booleans(), calls_left=st.integers(0, 2))
     def change_while_the_store_goes_away(self, name: str, failing: set[str], enabling: bool, calls_left: int) -> None:
         before = self.store.get_by_name(name)
         self.store.calls_left = calls_left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -296,3 +297,13 @@ def test_output_that_the_terminal_cannot_show_is_escaped(database_url: str, repo
     listed = run_plain("list", DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
     assert listed.returncode == 0
     assert listed.stdout.splitlines()[1].startswith("\\xe9")
+
+
+def test_it_prints_to_streams_that_are_no_files_too(
+    database_url: str, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.save("mail", "enabled")
+    output = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["--database", database_url, "list"]) == 0
+    assert "mail" in output.getvalue()

@@ -226,21 +226,20 @@ def test_enabled_at_moves_with_the_status_and_not_with_the_config() -> None:
 
 
 def test_enabling_and_disabling_by_several_workers_can_be_repeated() -> None:
-    worker = (
-        START
-        + """
-    for line in sys.stdin:
-        getattr(manager, line.strip() + "_plugin")("analytics")
-        print(plugin.status.name, flush=True)
+    worker = """
+        for line in sys.stdin:
+            getattr(manager, line.strip() + "_plugin")("analytics")
+            print(plugin.status.name, flush=True)
+        answer = plugin.log
     """
-    )
-    with starting(worker) as one, starting(worker) as two:
+    with starting(START, worker) as one, starting(START, worker) as two:
         for command, status in (("enable", "ENABLED"), ("disable", "DISABLED"), ("enable", "ENABLED")):
-            for process in (one, two):
+            for process in (one, two, one):
                 assert process.stdin is not None and process.stdout is not None
                 process.stdin.write(f"{command}\n")
                 process.stdin.flush()
                 assert process.stdout.readline() == f"{status}\n"
+        assert answer_of(one) == answer_of(two) == ["on_enable", "on_disable", "on_enable"]
     assert run(START, "answer = plugin.status.name") == "ENABLED"
 
 

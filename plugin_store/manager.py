@@ -306,6 +306,12 @@ class PluginManager:
         """
         if self._store is not None:
             config = managed.config_to_store() if row is not None else copy_json(managed.plugin._config)
+            if config is not None and status == DISABLED:
+                try:
+                    checked_config(managed.name, config)
+                except InvalidConfigError as exc:  # set by set_config; it must not hold the brake
+                    logger.error("not stored with plugin %r as it is disabled: %s", managed.name, exc)
+                    config = None
             self._store.save(managed.name, status, config)
             if config is not None:
                 managed.config_is_stored()
@@ -324,11 +330,14 @@ class PluginManager:
             if decided:
                 return False
             stored: dict[str, Any] | None = None
+            version = self._version
 
             def add() -> None:
                 nonlocal stored
                 if self._store is not None:
                     row = self._store.add(name, ENABLED, copy_json(managed.plugin._config))
+                    if row.status == DISABLED and self._has_changed_since(version):
+                        row = self._store.save(name, ENABLED)  # it was the hook here that made it, by save_config
                     if row.status == DISABLED:
                         raise _DecidedMeanwhileError
                     stored = row.config

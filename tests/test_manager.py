@@ -458,6 +458,22 @@ class TestDisable:
         assert listener.enabled == {"analytics"}
         assert status(store) == "enabled"
 
+    def test_a_config_that_cannot_be_stored_does_not_keep_it_enabled(
+        self,
+        manager: PluginManager,
+        plugin: ExamplePlugin,
+        listener: Listener,
+        store: FailingStore,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        manager.enable_plugin("analytics")
+        before = config(store)
+        plugin.set_config("bad", float("nan"))
+        manager.disable_plugin("analytics")
+        assert plugin.status is PluginStatus.DISABLED
+        assert (status(store), config(store), listener.enabled) == ("disabled", before, set())
+        assert "config.bad is nan" in caplog.text
+
     @pytest.mark.parametrize("was", [PluginStatus.INITIALIZED, PluginStatus.DISABLED, PluginStatus.ERROR])
     def test_if_storing_fails_one_that_is_not_enabled_is_as_it_was(
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore, was: PluginStatus
@@ -1143,6 +1159,14 @@ class TestEnableDefaults:
         assert plugin.status is PluginStatus.INITIALIZED
         assert plugin.log.count("on_enable") == plugin.log.count("on_disable")
         assert listener.events == []
+
+    def test_a_row_that_its_own_hook_made_is_no_decision(self, store: FailingStore) -> None:
+        plugin = ExamplePlugin("analytics")
+        manager = started(store, plugin)
+        plugin.on_enable = lambda: manager.save_config("analytics", {"made": "by the hook"})  # type: ignore[method-assign]
+        assert manager.enable_defaults("analytics") == ["analytics"]
+        assert (status(store), config(store)) == ("enabled", {"made": "by the hook"})
+        assert plugin.status is PluginStatus.ENABLED
 
     def test_one_that_another_process_disabled_meanwhile_stays_disabled(
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore

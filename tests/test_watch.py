@@ -81,8 +81,7 @@ def watching(url: str, *arguments: str) -> Iterator[Watch]:
         yield watch
     finally:
         if watch.process.poll() is None:
-            watch.process.kill()
-            watch.wait()
+            watch.end()
 
 
 def changes(watch: Watch, count: int) -> list[str]:

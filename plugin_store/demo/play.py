@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import entry_points
@@ -31,7 +32,6 @@ DISABLED = "analytics (1.0.0) — DISABLED"
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 10.0
-_FOLLOW_SECONDS = 10.0
 # As `-m`, so that they are those of this interpreter's environment, whatever the PATH.
 _PROGRAMS = {
     "flask": [sys.executable, "-m", "flask"],
@@ -139,20 +139,28 @@ class _Shell:
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + _START_SECONDS
         begin = len(self._read_log())
-        while not (self._ask("/") and self._read_log()[begin:].count("Booting worker") >= _WORKERS):
-            self._check("a service that starts", self._service.poll() is None and time.monotonic() < deadline)
-            time.sleep(0.05)
+        self._wait(
+            "a service that starts",
+            lambda: self._ask("/") and self._read_log()[begin:].count("Booting worker") >= _WORKERS,
+        )
 
     def follow(self, why: str, what: str) -> None:
         everyone = _WORKERS + 1
         self.show(why, f"tail -n {everyone} service.log")
-        deadline = time.monotonic() + _FOLLOW_SECONDS
-        while len(lines := re.findall(rf"^process \d+: analytics {what} .*\n", self._read_log(), re.M)) < everyone:
-            self._check(f"{everyone} processes that follow", time.monotonic() < deadline)
+
+        def lines() -> list[str]:
+            return re.findall(rf"^process \d+: analytics {what} .*\n", self._read_log(), re.M)
+
+        self._wait(f"{everyone} processes that follow", lambda: len(lines()) >= everyone)
+        print("".join(lines()), end="", flush=True)
+
+    def _wait(self, promised: str, kept: Callable[[], object]) -> None:
+        assert self._service is not None
+        deadline = time.monotonic() + _START_SECONDS
+        while not kept():
+            self._check(promised, self._service.poll() is None and time.monotonic() < deadline)
             time.sleep(0.01)
-        print("".join(lines[-everyone:]), end="", flush=True)
 
     def stop(self, why: str) -> None:
         self.show(why, "kill %1")

@@ -39,8 +39,8 @@ class PluginManager:
     without one everything works in memory.
 
     Thread-safe, one change at a time: hooks and listeners run while the manager is locked. They may call it
-    again from their own thread, except to enable or disable the plugin whose hook is running. Reading takes
-    no lock. Errors of the store go to the caller of the method that met them.
+    again from their own thread, except to enable or disable the plugin whose hook is running, or of whose change
+    they are being told. Reading takes no lock. Errors of the store go to the caller of the method that met them.
     """
 
     def __init__(

@@ -77,9 +77,10 @@ def test_the_command_gets_the_interrupt_and_the_database_outlives_it() -> None:
     # The command notes the ^C, uses its database, and ends by itself.
     program = (
         "import os, psycopg, signal\n"
-        "signal.signal(signal.SIGINT, lambda *_: print('interrupted', flush=True))\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])\n"
         "print('ready', flush=True)\n"
-        "signal.pause()\n"
+        "signal.sigwait([signal.SIGINT])\n"
+        "print('interrupted', flush=True)\n"
         "psycopg.connect(os.environ['DATABASE_URL']).close()\n"
         "print('still there', flush=True)"
     )

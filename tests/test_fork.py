@@ -157,6 +157,38 @@ def test_many_threads_of_a_child_share_one_new_pool(database_url: str) -> None:
     assert run(program, database_url) == ["1", "child ended with 0"]
 
 
+def test_fork_while_another_thread_makes_the_new_pool(database_url: str) -> None:
+    program = """
+    entered, goes_on = threading.Event(), threading.Event()
+
+    class SlowPool(ConnectionPool):
+        def __init__(self, *args, **kwargs):
+            entered.set()
+            goes_on.wait(30)
+            super().__init__(*args, **kwargs)
+
+    goes_on.set()
+    with SlowPool(url, min_size=1, max_size=1, open=True) as pool:
+        repository = PluginConfigRepository(pool)
+        if (child := os.fork()) == 0:
+            entered.clear(), goes_on.clear()
+            thread = threading.Thread(target=repository.get_all)
+            thread.start()
+            entered.wait(10)
+            if (grandchild := os.fork()) == 0:
+                goes_on.set()
+                repository.save("grandchild", "enabled")
+                os._exit(0)
+            wait_for(grandchild)
+            goes_on.set()
+            thread.join()
+            os._exit(0)
+        wait_for(child)
+        print(*names())
+    """
+    assert run(program, database_url) == ["child ended with 0", "child ended with 0", "grandchild"]
+
+
 def test_a_given_connection_refuses_in_the_child(database_url: str) -> None:
     program = """
     import psycopg

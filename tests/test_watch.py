@@ -173,11 +173,15 @@ def test_it_ends_when_no_one_reads(database_url: str, repository: PluginConfigRe
     )
     assert process.stdout is not None and process.stderr is not None
     with process.stderr as stderr:
-        assert stderr.readline() == "watching, ^C ends it\n"
-        process.stdout.close()  # as head does
-        repository.save("mail", "enabled")
+        try:
+            assert stderr.readline() == "watching, ^C ends it\n"
+            process.stdout.close()  # as head does
+            repository.save("mail", "enabled")
+            assert process.wait(20) == 128 + signal.SIGPIPE
+        finally:
+            process.kill()
+            process.wait()
         assert stderr.read() == ""
-        assert process.wait(20) == 128 + signal.SIGPIPE
 
 
 def test_a_database_that_cannot_be_read_is_an_error(empty_url: str, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -50,9 +51,6 @@ class GivenConnection:
         """Return False: what was lost with it is the caller's transaction."""
         return False
 
-    def close(self) -> None:
-        """Do nothing: it is the caller's."""
-
     def _after_fork(self) -> None:  # pragma: no cover  (the same)
         self._inherited = True
 
@@ -62,7 +60,7 @@ class PooledConnections:
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool: ConnectionPool[Any] | None = pool
-        # The pools of parent processes, kept so that no destructor runs on them here.
+        # The pools of parent processes, kept so that no destructor ends a parent's sessions from here.
         self._inherited: list[ConnectionPool[Any]] = []
         self._lock = Lock()
         renew_after_fork(self)
@@ -82,8 +80,17 @@ class PooledConnections:
 
     def close(self) -> None:
         """Close the pool of this process; not one inherited by fork(), which would end the parent's sessions."""
+        atexit.unregister(self.close)
         if self._pool is not None:
             self._pool.close()
+
+    def close_at_exit(self) -> None:
+        """Close the pool when the interpreter exits, at the latest.
+
+        From CPython 3.13 on, it waits 5 seconds for each thread of a pool that is open then (psycopg issue 954).
+        """
+        atexit.unregister(self.close)  # that of the parent process
+        atexit.register(self.close)
 
     def _renewed(self) -> ConnectionPool[Any]:
         with self._lock:
@@ -110,10 +117,14 @@ class PooledConnections:
             return self._pool
 
     def _after_fork(self) -> None:
-        if self._pool is not None:
-            self._inherited.append(self._pool)
-            self._pool = None
         self._lock = Lock()
+        if self._pool is None or self._pool.closed:  # one that its owner has yet to open has nothing of the parent's
+            return
+        # Its destructor and close() would wait for the parent's threads, which are not here, and for their locks.
+        self._pool._closed = True
+        self._inherited.append(self._pool)
+        self._pool = None
+        self.close_at_exit()  # the one that is to come, for no one else can
 
 
 class _Borrowed:

@@ -75,7 +75,7 @@ class TableListener:
 
     def _failed(self, exc: Exception) -> None:
         # One line when the trouble starts. Whoever listens sees the end of it.
-        if not self._failures:
+        if not self._failures and not self._stopping.is_set():
             logger.warning("no news of plugin_config, trying again: %s", exc, exc_info=not isinstance(exc, StoreError))
         # Jitter, so that many processes do not fall upon a server that has just come back.
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2**self._failures) * random.uniform(0.5, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
 from psycopg.rows import RowFactory, scalar_row
@@ -83,10 +83,12 @@ class PluginConfigRepository:
             conninfo, kwargs=options, min_size=min_size, max_size=max_size, timeout=timeout, open=True
         )
         repository = cls(pool)
+        connections = cast(PooledConnections, repository._connections)
+        connections.close_at_exit()
         try:
             yield repository
         finally:
-            repository._connections.close()
+            connections.close()
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""

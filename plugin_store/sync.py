@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from threading import Lock, Thread, current_thread
 from types import TracebackType
@@ -59,6 +60,8 @@ class PluginWatcher:
                     resync_seconds=self._resync_seconds,
                     poll_seconds=self._poll_seconds,
                 )
+                # At exit it is told, so that it does not complain of a pool that is closed then, but not waited for.
+                atexit.register(self._listener.stop)
                 self._thread = Thread(target=self._listener.run, name="plugin-watcher", daemon=True)
                 self._thread.start()
 
@@ -72,6 +75,7 @@ class PluginWatcher:
             listener, thread = self._listener, self._thread
             self._listener = self._thread = None
         if listener is not None and thread is not None:
+            atexit.unregister(listener.stop)
             listener.stop()
             # Within the manager it would be waiting for this very thread.
             if thread is not current_thread() and not self._manager._locked_here():
@@ -110,8 +114,9 @@ class PluginWatcher:
         self._last_sync = time.monotonic()
 
     def _after_fork(self) -> None:
-        running = self._thread is not None
+        listener = self._listener
         self._lock = Lock()
         self._listener = self._thread = None
-        if running:
+        if listener is not None:
+            atexit.unregister(listener.stop)  # which would wake up the parent's
             self.start()

@@ -21,13 +21,9 @@ from workers import environment, wait_until
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 
 # From CPython 3.12 on, fork() warns when there are threads, as there are in all of these.
-pytestmark = pytest.mark.skipif(
-    sys.version_info >= (3, 13), reason="a forked child that leaves its pool open hangs at exit on CPython 3.13"
-)
-
 PYTHON = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 PREAMBLE = """
-    import os, sys, threading, time
+    import atexit, os, sys, threading, time
     from psycopg_pool import ConnectionPool
     from recorder import Service
     from workers import wait_until
@@ -37,6 +33,12 @@ PREAMBLE = """
 
     def names():
         return [row.plugin_name for row in repository.get_all()]
+
+    def open_pool(**options):
+        # Closed at exit, for an open one ends its process slowly from CPython 3.13 on. The child runs this too.
+        pool = ConnectionPool(url, open=True, **options)
+        atexit.register(pool.close)
+        return pool
 
     def sessions(repository):
         "The server's processes for the connections that are in the repository's pool."
@@ -93,9 +95,9 @@ def test_a_child_that_does_not_use_a_repository_leaves_it_alone(database_url: st
     assert run(program, database_url) == ["child ended with 0"] * 2
 
 
-def test_a_pool_that_no_one_closes_works_in_grandchildren_too(database_url: str) -> None:
+def test_a_pool_works_in_grandchildren_too(database_url: str) -> None:
     program = """
-    repository = PluginConfigRepository(ConnectionPool(url, min_size=1, max_size=1, open=True))
+    repository = PluginConfigRepository(open_pool(min_size=1, max_size=1))
     seen = []
 
     def generation(number):
@@ -115,6 +117,36 @@ def test_a_pool_that_no_one_closes_works_in_grandchildren_too(database_url: str)
     print(len(names()))
     """
     assert run(program, database_url) == ["4", "child ended with 0"] * 3 + ["4"]
+
+
+def test_a_pool_that_is_opened_in_the_child_stays_in_use(database_url: str) -> None:
+    program = """
+    pool = ConnectionPool(url, min_size=1, max_size=1, open=False)
+    repository = PluginConfigRepository(pool)
+    if (child := os.fork()) == 0:
+        with pool:
+            repository.save("child", "enabled")
+            assert repository._connections._pool is pool
+    else:
+        wait_for(child)
+        with pool:
+            print(*names())
+    """
+    assert run(program, database_url) == ["child ended with 0", "child"]
+
+
+def test_a_repository_that_is_left_open_is_closed_at_exit(database_url: str) -> None:
+    program = """
+    from contextlib import ExitStack
+
+    atexit.register(lambda: print(repository._connections._pool.closed))
+    stack = ExitStack()
+    repository = stack.enter_context(PluginConfigRepository.open(url))
+    with PluginConfigRepository.open(url) as other:
+        other.save("a", "enabled")
+    print(*names())
+    """
+    assert run(program, database_url) == ["a", "True"]
 
 
 def test_the_new_pool_is_like_the_old_one(database_url: str) -> None:
@@ -230,7 +262,7 @@ FOLLOW = """
         service.manager.enable_plugin("b")
         return sum(thread.name == "plugin-watcher" for thread in threading.enumerate())
 
-    repository = PluginConfigRepository(ConnectionPool(url, min_size=1, max_size=4, open=True))
+    repository = PluginConfigRepository(open_pool(min_size=1, max_size=4))
     service = Service(repository, {"a": (), "b": (), "c": ()})
     watcher = PluginWatcher(service.manager, url)
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -21,7 +22,9 @@ def create_app(pool: str) -> Callable[..., Iterable[bytes]]:
     """Make the service on a pool of its "own", or on one that the repository is to "open"."""
     url = os.environ["DATABASE_URL"]
     if pool == "own":
-        repository = PluginConfigRepository(ConnectionPool(url, min_size=1, max_size=4, open=True))
+        own = ConnectionPool(url, min_size=1, max_size=4, open=True)
+        atexit.register(own.close)
+        repository = PluginConfigRepository(own)
     else:
         repository = stack.enter_context(PluginConfigRepository.open(url))
     service = Service(repository, {"analytics": (), "report": ("analytics",)})

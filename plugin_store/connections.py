@@ -1,23 +1,30 @@
-"""Connections for a repository, and the driver's errors as ours."""
+"""Connections and cursors for a repository, and the driver's errors as ours."""
 
 from __future__ import annotations
 
 import atexit
+import json
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Format, TransactionStatus
+from psycopg.rows import RowFactory, tuple_row
+from psycopg.types.json import JsonbLoader
 
 from ._fork import renew_after_fork
 from .conninfo import checked_conninfo
 from .errors import SchemaError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from psycopg.abc import AdaptContext, Buffer
     from psycopg_pool import ConnectionPool
 
 Connection = psycopg.Connection[Any]
+Row = TypeVar("Row")
+
+JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
 def connect(conninfo: str) -> Connection:
@@ -31,6 +38,35 @@ def connect(conninfo: str) -> Connection:
         except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
             raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc
         return connection
+
+
+def new_cursor(connection: Connection, row_factory: RowFactory[Row]) -> psycopg.Cursor[Row]:
+    """Return a plain cursor, whatever cursors and rows the caller's connections make by default."""
+    cursor = psycopg.Cursor(connection, row_factory=row_factory)
+    # Unless the service has a loader of its own for this connection (set_json_loads).
+    if connection.adapters.get_loader(JSONB_OID, Format.TEXT) is JsonbLoader:
+        cursor.adapters.register_loader(JSONB_OID, _ConfigLoader)
+    return cursor
+
+
+class _ConfigLoader(JsonbLoader):
+    """psycopg's loader, for a connection whose client_encoding is not UTF-8 too, and faster by a third of a row's cost.
+
+    json.loads, which psycopg's calls by default, takes all bytes for UTF-8, and looks for blanks around the text,
+    which the server does not send. A function that the service has set with psycopg's set_json_loads is called as ever.
+    """
+
+    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
+        super().__init__(oid, context)
+        assert self.connection is not None  # the loader is registered on cursors alone
+        self._encoding = self.connection.info.encoding
+
+    def load(self, data: Buffer) -> Any:
+        text = str(data, self._encoding)
+        return _decode(text)[0] if self.loads is json.loads else self.loads(text)
+
+
+_decode = json.JSONDecoder().raw_decode
 
 
 class GivenConnection:
@@ -47,6 +83,10 @@ class GivenConnection:
             raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
         return nullcontext(self._connection)
 
+    def cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
+        """Return a new one: the caller may use the connection in several threads."""
+        return new_cursor(connection, tuple_row)
+
     def replace_lost(self, exc: psycopg.Error) -> bool:
         """Return False: what was lost with it is the caller's transaction."""
         return False
@@ -60,8 +100,9 @@ class PooledConnections:
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool: ConnectionPool[Any] | None = pool
-        # The pools of parent processes, kept so that no destructor ends a parent's sessions from here.
-        self._inherited: list[ConnectionPool[Any]] = []
+        self._cursors: dict[Connection, psycopg.Cursor[Any]] = {}
+        # What belongs to parent processes, kept so that no destructor ends a parent's sessions from here.
+        self._inherited: list[tuple[ConnectionPool[Any], object]] = []
         self._lock = Lock()
         renew_after_fork(self)
 
@@ -77,6 +118,16 @@ class PooledConnections:
             return False
         self._pool.check()
         return True
+
+    def cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
+        """Return the one that is kept for a connection taken here: to make one costs a third of a short call."""
+        cursor = self._cursors.get(connection)
+        if cursor is None:
+            for known in list(self._cursors):
+                if known.closed:  # the pool has replaced it
+                    self._cursors.pop(known, None)
+            cursor = self._cursors[connection] = new_cursor(connection, tuple_row)
+        return cursor
 
     def close(self) -> None:
         """Close the pool of this process; not one inherited by fork(), which would end the parent's sessions."""
@@ -95,7 +146,7 @@ class PooledConnections:
     def _renewed(self) -> ConnectionPool[Any]:
         with self._lock:
             if self._pool is None:
-                old = self._inherited[-1]
+                old = self._inherited[-1][0]
                 self._pool = type(old)(
                     old.conninfo,
                     kwargs=old.kwargs,
@@ -122,8 +173,8 @@ class PooledConnections:
             return
         # Its destructor and close() would wait for the parent's threads, which are not here, and for their locks.
         self._pool._closed = True
-        self._inherited.append(self._pool)
-        self._pool = None
+        self._inherited.append((self._pool, self._cursors))
+        self._pool, self._cursors = None, {}
         self.close_at_exit()  # the one that is to come, for no one else can
 
 
@@ -142,7 +193,7 @@ class _Borrowed:
         self._connection = self._pool.getconn()
         self._autocommit = self._connection.autocommit
         try:
-            if self._connection.info.transaction_status is not TransactionStatus.IDLE:
+            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 self._connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:
                 self._connection.autocommit = True

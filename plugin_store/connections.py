@@ -40,6 +40,20 @@ def connect(conninfo: str) -> Connection:
         return connection
 
 
+def connections_after(first: list[Connection]) -> type[Connection]:
+    """Return a class for a pool's connections that takes those in the list, before it makes new ones."""
+
+    class PoolConnection(psycopg.Connection[Any]):
+        @classmethod
+        def connect(cls, conninfo: str = "", **kwargs: Any) -> Connection:  # type: ignore[override]  # all that there is
+            try:
+                return first.pop()
+            except IndexError:
+                return super().connect(conninfo, **kwargs)
+
+    return PoolConnection
+
+
 def new_cursor(connection: Connection, row_factory: RowFactory[Row]) -> psycopg.Cursor[Row]:
     """Return a plain cursor, whatever cursors and rows the caller's connections make by default."""
     cursor = psycopg.Cursor(connection, row_factory=row_factory)

@@ -17,6 +17,7 @@ from .connections import (
     PooledConnections,
     connect,
     connection_lost,
+    connections_after,
     new_cursor,
     translated_errors,
 )
@@ -83,13 +84,20 @@ class PluginConfigRepository:
         """
         from psycopg_pool import ConnectionPool
 
-        conninfo = checked_conninfo(conninfo)
-        # A pool only logs why it cannot connect, and tries on: so ask once ourselves.
-        connect(conninfo).close()
-        options = {"autocommit": True, "fallback_application_name": "plugin_store"}
+        first: list[Connection] = []
         pool = ConnectionPool(
-            conninfo, kwargs=options, min_size=min_size, max_size=max_size, timeout=timeout, open=True
+            checked_conninfo(conninfo),
+            connection_class=connections_after(first),
+            kwargs={"autocommit": True, "fallback_application_name": "plugin_store"},
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            open=False,
         )
+        # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
+        first.append(connect(conninfo))
+        pool.open()
+        pool.putconn(pool.getconn())
         repository = cls(pool)
         connections = cast(PooledConnections, repository._connections)
         connections.close_at_exit()

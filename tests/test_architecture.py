@@ -184,11 +184,7 @@ def loaded_by(program: str) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
-    loaded = loaded_by("import plugin_store")
-    assert {name for name in loaded if name.startswith("plugin_store")} == {"plugin_store"}
-    costly = {"psycopg", "psycopg_pool", "yoyo", "flask", "asyncio", "dataclasses", "logging", "inspect", "json"}
-    assert loaded & costly == set()
-    assert loaded & {"importlib.resources", "importlib.metadata"} == set()
+    assert loaded_by("import plugin_store") - loaded_by("pass") == {"plugin_store"}
 
 
 def test_a_first_manager_loads_these_modules_and_no_driver() -> None:

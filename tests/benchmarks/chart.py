@@ -49,7 +49,7 @@ def draw(figures: Sequence[Figure], machine: str) -> str:
         scale.append(_text(_x(at), y + 14, str(at), ' class="small" text-anchor="middle"'))
     key = []
     for number, (who, name) in enumerate(NAMES.items()):
-        x = LEFT + number * 155
+        x = LEFT + number * 170
         key.append(f'<rect x="{x}" y="34" width="10" height="10" fill="{COLOURS[who]}"/>')
         key.append(_text(x + 15, 43, name, ' class="small"'))
     title = "Time, as a multiple of hand-written psycopg on a held connection"

@@ -6,11 +6,11 @@ import atexit
 import json
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.pq import Format, TransactionStatus
-from psycopg.rows import RowFactory, tuple_row
+from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbLoader
 
 from ._fork import renew_after_fork
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
 Connection = psycopg.Connection[Any]
-Row = TypeVar("Row")
+Cursor = psycopg.Cursor[tuple[Any, ...]]
 
+MOST_ROWS_KEPT = 100
 JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
@@ -54,9 +55,9 @@ def connections_after(first: list[Connection]) -> type[Connection]:
     return PoolConnection
 
 
-def new_cursor(connection: Connection, row_factory: RowFactory[Row]) -> psycopg.Cursor[Row]:
+def _cursor(connection: Connection) -> Cursor:
     """Return a plain cursor, whatever cursors and rows the caller's connections make by default."""
-    cursor = psycopg.Cursor(connection, row_factory=row_factory)
+    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     # Unless the service has a loader of its own for this connection (set_json_loads).
     if connection.adapters.get_loader(JSONB_OID, Format.TEXT) is JsonbLoader:
         cursor.adapters.register_loader(JSONB_OID, _ConfigLoader)
@@ -91,15 +92,11 @@ class GivenConnection:
         self._inherited = False
         renew_after_fork(self)
 
-    def take(self) -> AbstractContextManager[Connection]:
-        """Return it for a ``with`` block; StoreUnavailableError in a forked child."""
+    def take(self) -> AbstractContextManager[Cursor]:
+        """Return a new cursor on it for a ``with`` block; StoreUnavailableError in a forked child."""
         if self._inherited:  # pragma: no cover  (a forked child that os._exit ends is not measured)
             raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
-        return nullcontext(self._connection)
-
-    def cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
-        """Return a new one: the caller may use the connection in several threads."""
-        return new_cursor(connection, tuple_row)
+        return nullcontext(_cursor(self._connection))
 
     def replace_lost(self, exc: psycopg.Error) -> bool:
         """Return False: what was lost with it is the caller's transaction."""
@@ -114,15 +111,15 @@ class PooledConnections:
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool: ConnectionPool[Any] | None = pool
-        self._cursors: dict[Connection, psycopg.Cursor[Any]] = {}
+        self._cursors: dict[Connection, Cursor] = {}
         # What belongs to parent processes, kept so that no destructor ends a parent's sessions from here.
         self._inherited: list[tuple[ConnectionPool[Any], object]] = []
         self._lock = Lock()
         renew_after_fork(self)
 
-    def take(self) -> AbstractContextManager[Connection]:
-        """Return one, in autocommit mode, for a ``with`` block."""
-        return _Borrowed(self._pool or self._renewed())
+    def take(self) -> AbstractContextManager[Cursor]:
+        """Return a cursor on one, in autocommit mode, for a ``with`` block."""
+        return _Borrowed(self._pool or self._renewed(), self._cursors)
 
     def replace_lost(self, exc: psycopg.Error) -> bool:
         """Replace the pool's connections that are as dead as the one that raised; return False if it was the pool."""
@@ -132,16 +129,6 @@ class PooledConnections:
             return False
         self._pool.check()
         return True
-
-    def cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
-        """Return the one that is kept for a connection taken here: to make one costs a third of a short call."""
-        cursor = self._cursors.get(connection)
-        if cursor is None:
-            for known in list(self._cursors):
-                if known.closed:  # the pool has replaced it
-                    self._cursors.pop(known, None)
-            cursor = self._cursors[connection] = new_cursor(connection, tuple_row)
-        return cursor
 
     def close(self) -> None:
         """Close the pool of this process; not one inherited by fork(), which would end the parent's sessions."""
@@ -195,33 +182,47 @@ class PooledConnections:
 class _Borrowed:
     """A context manager that takes a connection from the pool in autocommit mode, and returns it as it was.
 
-    Outside of autocommit mode a statement takes three round trips: BEGIN, itself, COMMIT.
+    Outside of autocommit mode a statement takes three round trips: BEGIN, itself, COMMIT. For each connection a
+    cursor is kept, as to make one costs a third of a short call.
     """
 
-    def __init__(self, pool: ConnectionPool[Any]) -> None:
+    def __init__(self, pool: ConnectionPool[Any], cursors: dict[Connection, Cursor]) -> None:
         self._pool = pool
+        self._cursors = cursors
         self._connection: Connection
+        self._cursor: Cursor
         self._autocommit: bool
 
-    def __enter__(self) -> Connection:
-        self._connection = self._pool.getconn()
-        self._autocommit = self._connection.autocommit
+    def __enter__(self) -> Cursor:
+        self._connection = connection = self._pool.getconn()
+        self._autocommit = connection.autocommit
         try:
-            if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                self._connection.rollback()  # the pool's check has left a transaction open
+            if connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:
-                self._connection.autocommit = True
+                connection.autocommit = True
+            self._cursor = self._cursors.get(connection) or self._new_cursor()
+            return self._cursor
         except BaseException:
-            self._pool.putconn(self._connection)
+            self._pool.putconn(connection)
             raise
-        return self._connection
 
     def __exit__(self, *exc: object) -> None:
         try:
+            # It holds its last result, and what was sent: not if that is large.
+            if self._cursor.rowcount > MOST_ROWS_KEPT:
+                self._cursors.pop(self._connection, None)
             if not self._autocommit and not self._connection.closed:
                 self._connection.autocommit = False
         finally:
             self._pool.putconn(self._connection)
+
+    def _new_cursor(self) -> Cursor:
+        for known in list(self._cursors):
+            if known.closed:  # the pool has replaced it
+                self._cursors.pop(known, None)
+        cursor = self._cursors[self._connection] = _cursor(self._connection)
+        return cursor
 
 
 class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
-from psycopg.rows import args_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from ._files import load_statement
@@ -18,7 +17,6 @@ from .connections import (
     connect,
     connection_lost,
     connections_after,
-    new_cursor,
     translated_errors,
 )
 from .conninfo import checked_conninfo
@@ -199,16 +197,13 @@ class PluginConfigRepository:
     # sixth use, would plan each of them five times on every connection.
 
     def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
-        with self._connections.take() as connection:
-            cursor = self._connections.cursor(connection)
+        with self._connections.take() as cursor:
             return cursor.execute(statement, values, prepare=True).fetchone()
 
-    # The cursor that is kept for a connection would keep what is large until its next use; hence new ones here.
-
     def _all(self, statement: LiteralString) -> list[PluginConfig]:
-        with self._connections.take() as connection:
-            return new_cursor(connection, args_row(PluginConfig)).execute(statement, prepare=True).fetchall()
+        with self._connections.take() as cursor:
+            return [PluginConfig(*row) for row in cursor.execute(statement, prepare=True).fetchall()]
 
     def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
-        with self._connections.take() as connection:
-            new_cursor(connection, tuple_row).execute(statement, values, prepare=True)
+        with self._connections.take() as cursor:
+            cursor.execute(statement, values, prepare=True)

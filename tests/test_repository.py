@@ -249,6 +249,17 @@ class TestConnections:
             kept = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
             assert len(kept) <= 2
 
+    def test_nothing_is_kept_of_many_rows(self, database_url: str) -> None:
+        with pool_of_one(database_url) as pool:
+            repository = PluginConfigRepository(pool)
+            cursors = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
+            repository.save_many([PluginConfig(str(number)) for number in range(101)])
+            assert not cursors
+            assert repository.get_by_name("7") is not None
+            assert len(cursors) == 1
+            assert len(repository.get_all()) == 101
+            assert not cursors
+
     def test_the_table_is_found_through_the_search_path(
         self, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:

@@ -41,8 +41,8 @@ def ours(url: str, size: int = 1) -> Iterator[Contestant]:
     with PluginConfigRepository.open(url, min_size=size, max_size=size) as repository:
 
         def driver() -> psycopg.Connection[Any]:
-            with repository._connections.take() as connection:
-                return connection
+            with repository._connections.take() as cursor:
+                return cursor.connection
 
         yield Contestant(
             repository.get_by_name,

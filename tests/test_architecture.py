@@ -261,7 +261,7 @@ def test_each_statement_file_is_loaded_and_each_loaded_statement_is_a_file() -> 
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_statement"
     ]
-    assert sorted(loaded) == sorted(path.stem for path in (PACKAGE / "sql").iterdir())
+    assert sorted(loaded) == sorted(path.stem for path in (PACKAGE / "sql").glob("*.sql"))
 
 
 def undocumented(path: Path) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .changes import PluginChange
     from .errors import (
         ConflictError,
         DependencyError,
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
         InstallationError,
         InvalidConfigError,
         InvalidDatabaseURLError,
+        InvalidFileError,
         InvalidNameError,
         InvalidStatusError,
         MigrationError,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from .restore import RestoreReport
     from .store import PluginConfig, PluginConfigStore
     from .sync import PluginWatcher
+    from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 
 __all__ = [
     "BasePlugin",
@@ -51,10 +54,12 @@ __all__ = [
     "InstallationError",
     "InvalidConfigError",
     "InvalidDatabaseURLError",
+    "InvalidFileError",
     "InvalidNameError",
     "InvalidStatusError",
     "MigrationError",
     "PluginAlreadyRegisteredError",
+    "PluginChange",
     "PluginConfig",
     "PluginConfigRepository",
     "PluginConfigStore",
@@ -69,6 +74,10 @@ __all__ = [
     "SchemaError",
     "StoreError",
     "StoreUnavailableError",
+    "diff_plugins",
+    "dump_plugins",
+    "import_plugins",
+    "load_plugins",
 ]
 
 # Where each public name is; the errors, all of which are in .errors, are not listed again.
@@ -78,6 +87,7 @@ _MODULES = {
     "EventDispatcher": "events",
     "EventPriority": "events",
     "InMemoryPluginConfigStore": "memory",
+    "PluginChange": "changes",
     "PluginConfig": "store",
     "PluginConfigRepository": "postgres",
     "PluginConfigStore": "store",
@@ -86,6 +96,10 @@ _MODULES = {
     "PluginStatus": "plugin",
     "PluginWatcher": "sync",
     "RestoreReport": "restore",
+    "diff_plugins": "transfer",
+    "dump_plugins": "transfer",
+    "import_plugins": "transfer",
+    "load_plugins": "transfer",
 }
 
 

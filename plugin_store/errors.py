@@ -23,6 +23,10 @@ class InvalidConfigError(PluginStoreError, ValueError):
     """A config that is not an object, or holds what JSON in PostgreSQL cannot."""
 
 
+class InvalidFileError(PluginStoreError, ValueError):
+    """A file of plugins that breaks a rule; the message names the line, or the path to the value."""
+
+
 class PluginNotFoundError(PluginStoreError, ValueError):
     """No plugin of that name is registered, or has a row."""
 

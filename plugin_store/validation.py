@@ -56,7 +56,7 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
         copy: dict[str, Any] = _checked(config, ("config",))
     except _UnstorableError as exc:
         path, problem = exc.args
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {_dotted(path)} {problem}") from None
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {dotted(path)} {problem}") from None
     return copy
 
 
@@ -108,6 +108,14 @@ def same_json(one: Any, other: Any) -> bool:
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
+def dotted(path: tuple[str | int, ...]) -> str:
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0)."""
+    head, *rest = path
+    return str(head) + "".join(
+        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
+    )
+
+
 class _UnstorableError(Exception):
     """What cannot be stored: the path to it, and why."""
 
@@ -152,11 +160,3 @@ def _text_problem(text: str) -> str | None:
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         return "holds a lone surrogate, which is not a character"
     return None
-
-
-def _dotted(path: tuple[str | int, ...]) -> str:
-    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0)."""
-    head, *rest = path
-    return str(head) + "".join(
-        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
-    )

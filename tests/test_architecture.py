@@ -33,8 +33,10 @@ CONTRACT = {
     "validation": "errors store",
     "memory": "errors store validation",
     "postgres": "errors store validation _files conninfo connections",
+    "changes": "_words store validation",
+    "transfer": "errors _files store validation connections postgres changes",
     "listen": "errors _files conninfo connections",
-    "watch": "store validation connections postgres listen",
+    "watch": "store connections postgres listen changes",
     "migrate": "errors _files conninfo connections",
     "testing": "errors store",
     "decision": "store",
@@ -46,7 +48,7 @@ CONTRACT = {
     "flask": "errors _words conninfo plugin store manager sync",
     "sandbox": "errors embedded migrate",
     "demo": "errors embedded flask",
-    "cli": "errors _words store conninfo connections postgres migrate watch sandbox demo",
+    "cli": "errors _words store conninfo connections postgres changes transfer migrate watch sandbox demo",
 }
 
 # What may be imported from the package itself: within it, each name is imported from where it is. The demo is an
@@ -75,6 +77,7 @@ LATE = {
     ("cli", "postgres"): "--help and wrong usage answer at once",
     ("cli", "connections"): "the same",
     ("cli", "migrate"): "the same",
+    ("cli", "transfer"): "the same",
     ("cli", "watch"): "the same",
     ("cli", "sandbox"): "the same",
     ("cli", "demo"): "an extra",

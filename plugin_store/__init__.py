@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         SchemaError,
         StoreError,
         StoreUnavailableError,
+        UnresolvedReferenceError,
     )
     from .events import Event, EventDispatcher, EventPriority
     from .manager import PluginManager
@@ -74,6 +75,7 @@ __all__ = [
     "SchemaError",
     "StoreError",
     "StoreUnavailableError",
+    "UnresolvedReferenceError",
     "diff_plugins",
     "dump_plugins",
     "import_plugins",

@@ -182,7 +182,7 @@ def _import(args: argparse.Namespace) -> None:
             rows = repository.get_all()
         _show_changes(args, diff_plugins(rows, plugins, partial=not args.prune))
     else:
-        with connect(_database(args)) as connection:
+        with connect(_database(args), "plugin_store cli") as connection:
             import_plugins(connection, plugins, prune=args.prune, show=lambda made: _show_changes(args, made))
 
 
@@ -251,7 +251,7 @@ def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     from .connections import connect
     from .postgres import PluginConfigRepository
 
-    with connect(_database(args)) as connection, connection.transaction():
+    with connect(_database(args), "plugin_store cli") as connection, connection.transaction():
         yield PluginConfigRepository(connection)
 
 

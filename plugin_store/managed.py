@@ -59,6 +59,10 @@ class ManagedPlugin:
         """Dispatch ``plugin.WHAT`` with the plugin's name and ``data``."""
         self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
 
+    def announce_status(self, what: str, before: PluginStatus, origin: str) -> None:
+        """Dispatch ``plugin.WHAT`` with the plugin's status before and now."""
+        self.announce(what, origin=origin, before=before.value, after=self.plugin.status.value)
+
     @contextmanager
     def changing(self) -> Iterator[None]:
         """Refuse a change of status from within one: a hook that enables or disables its own plugin."""
@@ -166,9 +170,9 @@ class ManagedPlugin:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR
                 error = exc
-        self.announce("config_changed", origin=origin)
+        self.announce("config_changed", origin=origin, before=copy_json(old), after=copy_json(new))
         if error is not None:
-            self.announce("disabled", origin=origin)
+            self.announce_status("disabled", PluginStatus.ENABLED, origin)
         return error
 
     def undo(self, back: Callable[[], None], status: PluginStatus) -> None:
@@ -178,7 +182,7 @@ class ManagedPlugin:
         except BaseException as exc:
             logger.exception("plugin %r: undoing what could not be stored failed", self.name)
             if status is PluginStatus.ENABLED:
-                self.announce("disabled", origin=LOCAL)
+                self.announce_status("disabled", status, LOCAL)
             if not isinstance(exc, Exception):  # an interrupt
                 raise
         else:

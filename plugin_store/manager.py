@@ -34,8 +34,9 @@ class PluginManager:
     """Registers plugins and takes them through their life cycle; with a store, their state outlives the process.
 
     ``event_dispatcher`` announces plugin.registered, plugin.initialized, plugin.enabled, plugin.disabled and
-    plugin.config_changed. Each event's data has ``plugin_name``, and the last three ``origin``: "local" for what
-    was asked of this manager, "stored" for what it found in the store. ``config_repo`` is a PluginConfigStore;
+    plugin.config_changed. Each event's data has ``plugin_name``. The last three have ``origin``, "local" for what
+    was asked of this manager, "stored" for what it found in the store, and ``before`` and ``after``: the values of
+    PluginStatus, or the configs with references as they are. ``config_repo`` is a PluginConfigStore;
     without one everything works in memory.
 
     Thread-safe, one change at a time: hooks and listeners run while the manager is locked. They may call it
@@ -156,14 +157,14 @@ class PluginManager:
                 if failure is not None:
                     # Half-disabled, there is no way back: it runs no more, and listeners must know.
                     logger.error("plugin %r: on_disable raised", name, exc_info=failure)
-                    managed.announce("disabled", origin=LOCAL)
+                    managed.announce_status("disabled", was, LOCAL)
                 elif was is PluginStatus.ENABLED:
                     managed.undo(managed.plugin.enable, was)
                 else:
                     managed.plugin._status = was
                 raise
             if was is PluginStatus.ENABLED:
-                managed.announce("disabled", origin=LOCAL)
+                managed.announce_status("disabled", was, LOCAL)
             if failure is not None:
                 raise failure
 
@@ -382,7 +383,7 @@ class PluginManager:
                 managed.undo(managed.plugin.disable, was)
             raise
         if was is not PluginStatus.ENABLED:
-            managed.announce("enabled", origin=LOCAL)
+            managed.announce_status("enabled", was, LOCAL)
 
 
 def _config_to_save(managed: ManagedPlugin, row: PluginConfig | None) -> dict[str, Any] | None:

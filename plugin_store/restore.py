@@ -106,6 +106,7 @@ class _Following:
         elif managed.failure is not None and managed.failed_at == self.rows[managed.name].updated_at:
             self.report.failed[managed.name] = managed.failure
         else:
+            was = managed.plugin.status
             if not managed.enabled and not managed.in_change:
                 try:
                     with managed.changing():
@@ -113,7 +114,7 @@ class _Following:
                 except Exception as exc:
                     self.fail(managed, "on_enable", exc)
                     return
-                managed.announce("enabled", origin=STORED)
+                managed.announce_status("enabled", was, STORED)
             managed.failure = managed.skipped_for = None
             if managed.enabled:  # one in change may not be so yet
                 self.report.restored.append(managed.name)
@@ -132,7 +133,7 @@ class _Following:
                     running[name].plugin.disable()
             except Exception as exc:
                 self.fail(running[name], "on_disable", exc)
-            running[name].announce("disabled", origin=STORED)
+            running[name].announce_status("disabled", PluginStatus.ENABLED, STORED)
 
     def skip(self, name: str, reason: str) -> None:
         """Report that a plugin was not tried; log it when that is news."""

@@ -65,5 +65,5 @@ def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> I
 
 
 def _rows(conninfo: str) -> dict[str, PluginConfig]:
-    with connect(conninfo) as connection:
+    with connect(conninfo, "plugin_store cli") as connection:
         return {row.plugin_name: row for row in PluginConfigRepository(connection).get_all()}

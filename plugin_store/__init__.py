@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .changes import PluginChange
+    from .discovery import DiscoveryReport
     from .errors import (
         ConflictError,
         DependencyError,
@@ -47,6 +48,7 @@ __all__ = [
     "BasePlugin",
     "ConflictError",
     "DependencyError",
+    "DiscoveryReport",
     "EmbeddedPostgresError",
     "Event",
     "EventDispatcher",
@@ -85,6 +87,7 @@ __all__ = [
 # Where each public name is; the errors, all of which are in .errors, are not listed again.
 _MODULES = {
     "BasePlugin": "plugin",
+    "DiscoveryReport": "discovery",
     "Event": "events",
     "EventDispatcher": "events",
     "EventPriority": "events",

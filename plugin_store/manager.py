@@ -25,6 +25,7 @@ from .validation import check_name, checked_changes
 if TYPE_CHECKING:
     from flask import Blueprint
 
+    from .discovery import DiscoveryReport
     from .store import PluginConfigStore
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,30 @@ class PluginManager:
             managed.plugin.initialize(config)
             managed.take_defaults()
             managed.announce("initialized")
+
+    def discover(self, group: str = "plugin_store.plugins") -> DiscoveryReport:
+        """Register and initialize the plugins that installed packages name as entry points of ``group``.
+
+        An entry point names a BasePlugin class, or a callable that returns a BasePlugin; they are taken by name. What
+        cannot be imported, made, initialized or registered is logged, is in the report, and stops none of the others.
+        Call it before load_persisted_state, which restores those that are registered.
+        """
+        from .discovery import DiscoveryReport, candidates
+
+        report = DiscoveryReport()
+        for entry, make in candidates(group):
+            try:
+                plugin = make()
+                plugin.initialize()  # first, so that one that cannot be is never registered
+                self.register_plugin(plugin)
+            except (Exception, SystemExit) as exc:
+                logger.error("entry point %r of %r is skipped", entry, group, exc_info=exc)
+                report.skipped[entry] = f"{type(exc).__name__}: {exc}"
+            else:
+                name = plugin.metadata.name
+                self._plugins[name].announce("initialized")
+                report.registered.append(name)
+        return report
 
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store that it is enabled, and announce plugin.enabled.

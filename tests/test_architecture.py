@@ -42,9 +42,10 @@ CONTRACT = {
     "decision": "store",
     "references": "errors validation",
     "plugin": "errors validation references",
+    "discovery": "plugin",
     "managed": "errors events plugin references store validation decision",
     "restore": "errors events plugin store validation decision managed",
-    "manager": "errors _fork events plugin store validation decision managed restore",
+    "manager": "errors _fork events plugin store validation decision managed restore discovery",
     "sync": "errors _fork conninfo listen manager",
     "flask": "errors _words conninfo plugin store manager sync",
     "sandbox": "errors embedded migrate",
@@ -74,6 +75,7 @@ LATE = {
     ("postgres", "psycopg_pool"): "the caller may bring a pool or a connection",
     ("connections", "psycopg_pool"): "the same",
     ("migrate", "yoyo"): "an extra",
+    ("manager", "discovery"): "importlib.metadata, which it needs, is costly",
     ("embedded", "pwd"): "not on Windows",
     ("cli", "postgres"): "--help and wrong usage answer at once",
     ("cli", "connections"): "the same",
@@ -210,7 +212,7 @@ def test_a_first_manager_loads_these_modules_and_no_driver() -> None:
         "store",
         "validation",
     }
-    assert loaded & {"psycopg", "psycopg_pool", "yoyo", "flask", "asyncio"} == set()
+    assert loaded & {"psycopg", "psycopg_pool", "yoyo", "flask", "asyncio", "importlib.metadata"} == set()
 
 
 def test_a_store_in_memory_loads_no_plugin_and_no_driver() -> None:

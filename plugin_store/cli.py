@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from ._progress import progress
 from ._words import near, printable, value_of
 from .conninfo import masked
 from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
@@ -58,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 def _migrate(args: argparse.Namespace) -> None:
     from .migrate import migrate
 
-    applied = migrate(_database(args))
+    with progress("migrating, after other migrations and transactions that use the table"):
+        applied = migrate(_database(args))
     if args.json:
         _print_json({"applied": applied})
     elif applied:
@@ -182,7 +184,8 @@ def _import(args: argparse.Namespace) -> None:
             rows = repository.get_all()
         _show_changes(args, diff_plugins(rows, plugins, partial=not args.prune))
     else:
-        with connect(_database(args), "plugin_store cli") as connection:
+        waiting = progress("importing, after transactions that write to the table")
+        with connect(_database(args), "plugin_store cli") as connection, waiting:
             import_plugins(connection, plugins, prune=args.prune, show=lambda made: _show_changes(args, made))
 
 

@@ -25,6 +25,7 @@ CONTRACT = {
     "_files": "errors",
     "_fork": "",
     "_words": "",
+    "_progress": "",
     "conninfo": "errors",
     "connections": "errors _fork conninfo",
     "embedded": "errors",
@@ -49,8 +50,8 @@ CONTRACT = {
     "sync": "errors _fork conninfo listen manager",
     "flask": "errors _words conninfo plugin store manager sync",
     "sandbox": "errors embedded migrate",
-    "demo": "errors embedded flask",
-    "cli": "errors _words store conninfo connections postgres changes transfer migrate watch sandbox demo",
+    "demo": "errors _progress embedded flask",
+    "cli": "errors _words _progress store conninfo connections postgres changes transfer migrate watch sandbox demo",
 }
 
 # What may be imported from the package itself: within it, each name is imported from where it is. The demo is an

@@ -185,7 +185,7 @@ def _import(args: argparse.Namespace) -> None:
         _show_changes(args, diff_plugins(rows, plugins, partial=not args.prune))
     else:
         waiting = progress("importing, after transactions that write to the table")
-        with connect(_database(args), "plugin_store cli") as connection, waiting:
+        with waiting, connect(_database(args), "plugin_store cli") as connection:
             import_plugins(connection, plugins, prune=args.prune, show=lambda made: _show_changes(args, made))
 
 

@@ -16,6 +16,8 @@ from .validation import checked_config, copy_json, same_json
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from .store import PluginConfig
+
 logger = logging.getLogger(__name__)
 
 # The origin of a change, which its event tells: asked of this manager, or found in the store.
@@ -36,8 +38,9 @@ class ManagedPlugin:
         self.failure: str | None = None
         # Why the plugin was last not enabled, so that it is logged once and not at every sync.
         self.skipped_for: str | None = None
-        # The config that check() last let pass.
+        # The config that check() last let pass, and the last row with such a one: its version spares a comparison.
         self._accepted: dict[str, Any] | None = None
+        self._accepted_at: datetime | None = None
         self.take_defaults()
 
     @property
@@ -114,7 +117,7 @@ class ManagedPlugin:
         would tell what a reference stands for is not repeated.
         """
         secrets: list[str] = []
-        usable = resolve(self.name, copy_json(config), ("config",), secrets)
+        usable = resolve(self.name, config, ("config",), secrets)
         error: Exception | None = None
         try:
             self.plugin.validate_config(usable)
@@ -133,17 +136,19 @@ class ManagedPlugin:
         else:
             raise error
 
-    def reason_to_refuse(self, stored: dict[str, Any]) -> str | None:
-        """Return why the plugin cannot be enabled with a stored config; None if it can, or runs with it already."""
-        config = self.defaults | stored
-        if self.enabled and same_json(config, self._accepted):
+    def reason_to_refuse(self, row: PluginConfig) -> str | None:
+        """Return why the plugin cannot be enabled with the config of a row; None if it can, or runs with it already."""
+        if self.enabled and self._accepted_at is not None and self._accepted_at == row.updated_at:
             return None
-        try:
-            self.check(config)
-        except PluginStoreError as exc:
-            return str(exc)
-        except Exception as exc:
-            return f"validate_config raised {type(exc).__name__}: {exc}"
+        config = self.defaults | row.config
+        if not (self.enabled and same_json(config, self._accepted)):
+            try:
+                self.check(config)
+            except PluginStoreError as exc:
+                return str(exc)
+            except Exception as exc:
+                return f"validate_config raised {type(exc).__name__}: {exc}"
+        self._accepted_at = row.updated_at
         return None
 
     def apply_config(self, stored: dict[str, Any], origin: str) -> Exception | None:

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .errors import PluginStateError
-from .references import resolve
+from .references import has_reference, resolve
 from .validation import copy_json
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ class BasePlugin(ABC):
     def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         """Take up a changed config while enabled: a hook, called after get_config gives the new values.
 
-        Called when the stored config changed, here through the manager or in another process.
+        Called when the stored config changed, here through the manager or in another process. Both have references
+        as they are.
         """
 
     def validate_config(self, config: dict[str, Any]) -> None:
@@ -133,7 +134,7 @@ class BasePlugin(ABC):
         Raises UnresolvedReferenceError, naming variable or file, if that has gone since the plugin was enabled.
         """
         value = self._config.get(key, default)
-        return resolve(self.metadata.name, value, ("config", key)) if isinstance(value, (dict, list)) else value
+        return resolve(self.metadata.name, value, ("config", key)) if has_reference(value) else value
 
     def set_config(self, key: str, value: Any) -> None:
         """Set a key in memory; it is stored when the manager next enables or disables the plugin."""

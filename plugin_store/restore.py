@@ -86,7 +86,7 @@ class _Following:
         row = self.rows.get(managed.name)
         if row is None or row.status == DISABLED or not managed.initialized or managed.in_change:
             return
-        if reason := managed.reason_to_refuse(row.config):
+        if reason := managed.reason_to_refuse(row):
             self.refused[managed.name] = reason
 
     def take_config(self, managed: ManagedPlugin) -> None:

@@ -152,10 +152,28 @@ def test_on_restore_such_a_plugin_is_not_enabled_and_comes_back_when_it_can(
     assert pay.get_config("api_key") == "x"
 
 
+def test_a_plugin_that_comes_back_with_its_dependency_needs_its_references_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = InMemoryPluginConfigStore()
+    store.save("base", "enabled")
+    store.save("pay", "enabled", {"api_key": KEY})
+    manager = started(store, ExamplePlugin("base"), ExamplePlugin("pay", "base"))
+    assert manager.load_persisted_state().restored == ["base", "pay"]
+    store.save("base", "disabled")
+    manager.sync()
+    monkeypatch.delenv("TEST_KEY")
+    store.save("base", "enabled")
+    report = manager.sync()
+    assert (report.restored, list(report.skipped)) == (["base"], ["pay"])
+
+
 # -- secret keys --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("value", [SECRET, 5, False, "", {"a": SECRET}, ["x"], [KEY, "x"]])
+@pytest.mark.parametrize(
+    "value", [SECRET, 5, False, "", {"a": SECRET}, ["x"], [KEY, "x"], KEY | {"x": "y"}, {"$env": 5}]
+)
 def test_a_plain_value_under_a_secret_key_is_not_stored(value: Any) -> None:
     store, plugin = FailingStore(), Keyed()
     manager = started(store, plugin)
@@ -166,12 +184,12 @@ def test_a_plain_value_under_a_secret_key_is_not_stored(value: Any) -> None:
         assert "sk_live" not in str(raised.value)
     plugin.set_config("api_key", value)
     for enable in (manager.enable_plugin, manager.enable_defaults):
-        with pytest.raises(InvalidConfigError, match=cure):
+        with pytest.raises(PluginStoreError, match=f"{cure}|is no reference"):
             enable("pay")
     assert (plugin.log, store.saved) == ([], [])
 
 
-@pytest.mark.parametrize("value", [KEY, None, [], [KEY, None], {"old": KEY}])
+@pytest.mark.parametrize("value", [KEY, None, [], {}, [KEY, None], {"old": KEY}])
 def test_references_and_nothing_are_stored_under_a_secret_key(value: Any) -> None:
     store = InMemoryPluginConfigStore()
     manager = started(store, Keyed())
@@ -282,8 +300,22 @@ def noted(config: dict[str, Any]) -> Exception:
     return error
 
 
-@pytest.mark.parametrize("error", [chained, noted])
-def test_an_error_that_is_chained_or_noted_shows_a_secret_too(error: Callable[[dict[str, Any]], Exception]) -> None:
+class GroupError(ValueError):
+    """As an ExceptionGroup, from 3.11 on."""
+
+    exceptions: tuple[Exception, ...] = ()
+
+
+def grouped(config: dict[str, Any]) -> Exception:
+    error = GroupError("bad")
+    error.exceptions = (KeyError(config["key"]),)
+    return error
+
+
+@pytest.mark.parametrize("error", [chained, noted, grouped])
+def test_an_error_that_is_chained_noted_or_grouped_shows_a_secret_too(
+    error: Callable[[dict[str, Any]], Exception],
+) -> None:
     manager = started(None, refusing(error)("pay"))
     with pytest.raises(InvalidConfigError, match="not repeated") as raised:
         manager.save_config("pay", {"key": KEY})

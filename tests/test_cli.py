@@ -290,7 +290,7 @@ def test_diff_exits_with_1_on_a_difference(inside: Run, stored: str, repository:
 
 
 def test_diff_exits_with_2_on_an_error(inside: Run, tmp_path: Path) -> None:
-    (tmp_path / "broken").write_text('{\n  "format": 1,\n}')
+    (tmp_path / "broken").write_text('{\n  "format": 1,\nx}')
     for file, words in (("missing", "cannot read"), ("broken", "is refused: line 3, column 1: not JSON")):
         for command, status in (("diff", 2), ("import", 1)):
             failed = inside(command, str(tmp_path / file))

@@ -4,13 +4,10 @@
 asked for, and the database driver with PluginConfigRepository.
 """
 
-from __future__ import annotations
-
-from importlib import import_module
-from typing import TYPE_CHECKING
-
 __version__ = "0.1.0"
 
+# Not typing's, which alone would cost more than all else here. Type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .changes import PluginChange
     from .discovery import DiscoveryReport
@@ -112,6 +109,8 @@ def __getattr__(name: str) -> object:
     """Load a public name when it is first asked for (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f".{_MODULES.get(name, 'errors')}", __name__), name)
     globals()[name] = value
     return value

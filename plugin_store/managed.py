@@ -157,13 +157,16 @@ class ManagedPlugin:
         Announces a change, to a running plugin first. What its on_config_changed raises is logged and
         returned, and leaves the plugin in ERROR.
         """
-        old, new = self.plugin._config, copy_json(self.defaults | stored)
+        read = self.defaults | stored
+        if same_json(read, self._last_read):
+            return None
+        old, new = self.plugin._config, copy_json(read)
         for key in self._last_read.keys() | old.keys():
             if key not in old:
                 new.pop(key, None)
             elif key not in self._last_read or not same_json(old[key], self._last_read[key]):
                 new[key] = old[key]
-        self._last_read = copy_json(self.defaults | stored)
+        self._last_read = read
         if same_json(new, old):
             return None
         self.plugin._config = new

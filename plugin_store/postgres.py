@@ -7,13 +7,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
-from psycopg.rows import RowFactory, scalar_row
 from psycopg.types.json import Jsonb
 
 from ._files import load_statement
-from .connections import Connection, GivenConnection, PooledConnections, connect, connection_lost, translated_errors
+from .connections import (
+    Connection,
+    GivenConnection,
+    PooledConnections,
+    connect,
+    connection_lost,
+    connections_after,
+    translated_errors,
+)
 from .conninfo import checked_conninfo
-from .errors import ConflictError
+from .errors import ConflictError, StoreError
 from .store import PluginConfig
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
     from typing_extensions import LiteralString
 
-Row = TypeVar("Row")
+Result = TypeVar("Result")
 
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
@@ -75,13 +82,20 @@ class PluginConfigRepository:
         """
         from psycopg_pool import ConnectionPool
 
-        conninfo = checked_conninfo(conninfo)
-        # A pool only logs why it cannot connect, and tries on: so ask once ourselves.
-        connect(conninfo).close()
-        options = {"autocommit": True, "fallback_application_name": "plugin_store"}
+        first: list[Connection] = []
         pool = ConnectionPool(
-            conninfo, kwargs=options, min_size=min_size, max_size=max_size, timeout=timeout, open=True
+            checked_conninfo(conninfo),
+            connection_class=connections_after(first),
+            kwargs={"autocommit": True, "fallback_application_name": "plugin_store"},
+            min_size=min_size,
+            max_size=max_size,
+            timeout=timeout,
+            open=False,
         )
+        # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
+        first.append(connect(conninfo))
+        pool.open()
+        pool.putconn(pool.getconn())
         repository = cls(pool)
         connections = cast(PooledConnections, repository._connections)
         connections.close_at_exit()
@@ -93,29 +107,29 @@ class PluginConfigRepository:
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""
         check_name(plugin_name)
-        rows = self._read(GET_BY_NAME, {"plugin_name": plugin_name}, plugin_config_row)
-        return rows[0] if rows else None
+        row = self._read(self._row, GET_BY_NAME, {"plugin_name": plugin_name})
+        return None if row is None else PluginConfig(*row)
 
     def get_all(self) -> list[PluginConfig]:
         """Return every stored plugin, ordered by name."""
-        return self._read(GET_ALL, None, plugin_config_row)
+        return self._read(self._all, GET_ALL)
 
     def get_enabled(self) -> list[PluginConfig]:
         """Return the stored plugins whose status is enabled, ordered by name."""
-        return self._read(GET_ENABLED, None, plugin_config_row)
+        return self._read(self._all, GET_ENABLED)
 
     def get_config(self, plugin_name: str) -> dict[str, Any]:
         """Return the plugin's config, ``{}`` for an unknown plugin."""
         check_name(plugin_name)
-        configs = self._read(GET_CONFIG, {"plugin_name": plugin_name}, scalar_row)
-        return configs[0] if configs else {}
+        row = self._read(self._row, GET_CONFIG, {"plugin_name": plugin_name})
+        return {} if row is None else row[0]
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create or update a plugin; a config of None keeps the stored one."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         stored = None if config is None else Jsonb(checked_config(plugin_name, config))
-        return self._write(SAVE, {"plugin_name": plugin_name, "status": status, "config": stored})[0]
+        return self._store(SAVE, {"plugin_name": plugin_name, "status": status, "config": stored})
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
@@ -124,24 +138,24 @@ class PluginConfigRepository:
         check_name(plugin_name)
         values = {"plugin_name": plugin_name, "config": Jsonb(checked_config(plugin_name, config))}
         if expected_updated_at is None:
-            return self._write(SAVE_CONFIG, values)[0]
-        rows = self._write(SAVE_CONFIG_IF_UNCHANGED, values | {"expected_updated_at": expected_updated_at})
-        if not rows:
+            return self._store(SAVE_CONFIG, values)
+        row = self._write(self._row, SAVE_CONFIG_IF_UNCHANGED, values | {"expected_updated_at": expected_updated_at})
+        if row is None:
             raise ConflictError.of(plugin_name)
-        return rows[0]
+        return PluginConfig(*row)
 
     def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
         """Set and remove top-level keys of the stored config."""
         check_name(plugin_name)
         checked, gone = checked_changes(plugin_name, changes, remove)
-        return self._write(UPDATE_CONFIG, {"plugin_name": plugin_name, "changes": Jsonb(checked), "remove": gone})[0]
+        return self._store(UPDATE_CONFIG, {"plugin_name": plugin_name, "changes": Jsonb(checked), "remove": gone})
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin if there is no row of that name; return the row stored either way."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         stored = Jsonb(checked_config(plugin_name, {} if config is None else config))
-        return self._write(ADD, {"plugin_name": plugin_name, "status": status, "config": stored})[0]
+        return self._store(ADD, {"plugin_name": plugin_name, "status": status, "config": stored})
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         """Create or replace many plugins, all or none."""
@@ -149,37 +163,47 @@ class PluginConfigRepository:
             {"plugin_name": plugin_name, "status": status, "config": config}
             for plugin_name, status, config in checked_many(configs)
         ]
-        self._write(SAVE_MANY, {"configs": Jsonb(rows)})
+        self._write(self._do, SAVE_MANY, {"configs": Jsonb(rows)})
 
     def delete(self, plugin_name: str) -> bool:
         """Delete a plugin; return whether there was one."""
         check_name(plugin_name)
-        return bool(self._write(DELETE, {"plugin_name": plugin_name}))
+        return self._write(self._row, DELETE, {"plugin_name": plugin_name}) is not None
 
-    def _read(self, statement: LiteralString, values: dict[str, Any] | None, row_factory: RowFactory[Row]) -> list[Row]:
-        """Run a statement that may be repeated: once more on another connection, if the first was lost."""
+    def _read(self, run: Callable[..., Result], *args: Any) -> Result:
+        """Run what may be repeated: once more on another connection, if the first was lost."""
         with translated_errors():
             try:
-                return self._run(statement, values, row_factory)
+                return run(*args)
             except psycopg.OperationalError as exc:
                 if not (connection_lost(exc) and self._connections.replace_lost(exc)):
                     raise
-            return self._run(statement, values, row_factory)
+            return run(*args)
 
-    def _write(self, statement: LiteralString, values: dict[str, Any]) -> list[PluginConfig]:
+    def _write(self, run: Callable[..., Result], *args: Any) -> Result:
+        """Run what may not be repeated."""
         with translated_errors():
-            return self._run(statement, values, plugin_config_row)
+            return run(*args)
 
-    def _run(self, statement: LiteralString, values: dict[str, Any] | None, row_factory: RowFactory[Row]) -> list[Row]:
-        with self._connections.take() as connection:
-            # A plain Cursor, whatever cursors and rows the caller's connections make by default.
-            # Prepared from the first: a pool hands out its connections in turn, and the default,
-            # to prepare at the sixth use, would plan every statement five times on each of them.
-            cursor = psycopg.Cursor(connection, row_factory=row_factory)
+    def _store(self, statement: LiteralString, values: dict[str, Any]) -> PluginConfig:
+        row = self._write(self._row, statement, values)
+        if row is None:
+            raise StoreError(
+                f"{values['plugin_name']!r} was not stored: a trigger or rule on plugin_config dropped the row"
+            )
+        return PluginConfig(*row)
+
+    # Statements are prepared at once: a pool hands out its connections in turn, and the default, to prepare at the
+    # sixth use, would plan each of them five times on every connection.
+
+    def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        with self._connections.take() as cursor:
+            return cursor.execute(statement, values, prepare=True).fetchone()
+
+    def _all(self, statement: LiteralString) -> list[PluginConfig]:
+        with self._connections.take() as cursor:
+            return [PluginConfig(*row) for row in cursor.execute(statement, prepare=True).fetchall()]
+
+    def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
+        with self._connections.take() as cursor:
             cursor.execute(statement, values, prepare=True)
-            return cursor.fetchall() if cursor.description else []
-
-
-def plugin_config_row(cursor: psycopg.Cursor[Any]) -> Callable[[Any], PluginConfig]:
-    """A row factory: columns in the order of PluginConfig's fields."""
-    return lambda values: PluginConfig(*values)

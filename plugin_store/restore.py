@@ -126,6 +126,8 @@ class _Following:
             for name in names
             if (managed := self.plugins.get(name)) is not None and managed.enabled and not managed.in_change
         }
+        if not running:
+            return
         order = in_dependency_order({name: running.keys() & managed.needs for name, managed in running.items()})
         for name in self.until_outdated(reversed(order)):
             try:

@@ -53,10 +53,10 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise InvalidConfigError(f"plugin {plugin_name!r}: config must be a dict, not {type(config).__name__}")
     try:
-        copy: dict[str, Any] = _checked(config, ("config",))
+        copy: dict[str, Any] = _checked(config)
     except _UnstorableError as exc:
-        path, problem = exc.args
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {dotted(path)} {problem}") from None
+        path = dotted(("config", *reversed(exc.path)))
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {path} {exc.problem}") from None
     return copy
 
 
@@ -109,49 +109,65 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0)."""
-    head, *rest = path
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0); of a path that is too deep its beginning."""
+    head, *rest = path if len(path) <= MAX_DEPTH else path[:4]
     return str(head) + "".join(
         f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
     )
 
 
 class _UnstorableError(Exception):
-    """What cannot be stored: the path to it, and why."""
+    """Why something cannot be stored, and the path to it, innermost first: each level adds its step on the way out."""
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        self.path: list[str | int] = []
 
 
-def _checked(value: Any, path: tuple[str | int, ...]) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
+def _checked(value: Any, depth: int = 1) -> Any:
     if isinstance(value, str):
         if problem := _text_problem(value):
-            raise _UnstorableError(path, problem)
+            raise _UnstorableError(problem)
+        return value
+    if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
         if value.bit_length() > MAX_INT_BITS:
-            raise _UnstorableError(path, f"is an integer of more than {MAX_INT_BITS} bits")
+            raise _UnstorableError(f"is an integer of more than {MAX_INT_BITS} bits")
         return value
     if isinstance(value, float):
         if not isfinite(value):
-            raise _UnstorableError(path, f"is {value!r}, which JSON does not have")
+            raise _UnstorableError(f"is {value!r}, which JSON does not have")
         return int(value) if abs(value) >= FLOAT_AS_INT_FROM else value
-    if len(path) > MAX_DEPTH:
-        raise _UnstorableError(path[:4], f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+    if depth > MAX_DEPTH:
+        raise _UnstorableError(f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
     if isinstance(value, dict):
         for key in value:
             if problem := _key_problem(key):
-                raise _UnstorableError(path, problem)
-        return {key: _checked(item, (*path, key)) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_checked(item, (*path, index)) for index, item in enumerate(value)]
-    raise _UnstorableError(path, f"is a {type(value).__name__}, which JSON does not have")
+                raise _UnstorableError(problem)
+    elif not isinstance(value, list):
+        raise _UnstorableError(f"is a {type(value).__name__}, which JSON does not have")
+    step: str | int
+    try:
+        if isinstance(value, dict):
+            copy = {}
+            for step, item in value.items():
+                copy[step] = _checked(item, depth + 1)
+            return copy
+        items = []
+        for step, item in enumerate(value):  # noqa: B007  (for the handler below)
+            items.append(_checked(item, depth + 1))
+        return items
+    except _UnstorableError as exc:
+        exc.path.append(step)
+        raise
 
 
 def _key_problem(key: object) -> str | None:
     if not isinstance(key, str):
         return f"has the key {key!r}, which is not a str"
     problem = _text_problem(key)
-    return f"has the key {key!r}, which {problem}" if problem else None
+    return problem and f"has the key {key!r}, which {problem}"
 
 
 def _text_problem(text: str) -> str | None:

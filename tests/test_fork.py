@@ -42,8 +42,8 @@ PREAMBLE = """
 
     def sessions(repository):
         "The server's processes for the connections that are in the repository's pool."
-        with repository._connections.take() as connection:
-            return {connection.info.backend_pid}
+        with repository._connections.take() as cursor:
+            return {cursor.connection.info.backend_pid}
 
     def wait_for(child):
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

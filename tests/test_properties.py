@@ -204,12 +204,19 @@ class FailingRepository(PluginConfigRepository):
 
     calls_left: int | None = None
 
-    def _run(self, *args: Any) -> list[Any]:
+    def _read(self, run: Callable[..., Any], *args: Any) -> Any:
+        self.count()
+        return super()._read(run, *args)
+
+    def _write(self, run: Callable[..., Any], *args: Any) -> Any:
+        self.count()
+        return super()._write(run, *args)
+
+    def count(self) -> None:
         if self.calls_left is not None:
             self.calls_left -= 1
             if self.calls_left < 0:
                 raise StoreUnavailableError("the database is away")
-        return super()._run(*args)
 
 
 class Life(RuleBasedStateMachine):

@@ -1,5 +1,6 @@
 """What only the store in PostgreSQL promises: connections, round trips, races seen on the server, errors, secrets."""
 
+import json
 import logging
 import os
 import socket
@@ -19,6 +20,7 @@ from conftest import Server
 from example_plugins import until
 from psycopg import pq
 from psycopg.rows import dict_row, namedtuple_row
+from psycopg.types import json as json_types
 from psycopg_pool import ConnectionPool
 
 from plugin_store import (
@@ -206,6 +208,57 @@ class TestConnections:
             with pool.connection() as connection:
                 assert connection.row_factory is row_factory
                 assert connection.cursor_factory is cursor_factory
+
+    def test_nor_does_their_encoding(self, database_url: str) -> None:
+        with pool_of_one(database_url, client_encoding="latin1") as pool:
+            repository = PluginConfigRepository(pool)
+            saved = repository.save("café", "enabled", {"é": ["ß", "\xc3\xa9"]})  # the last would be é in UTF-8
+            assert saved == repository.get_by_name("café") == repository.get_all()[0]
+            assert (saved.plugin_name, saved.config) == ("café", {"é": ["ß", "\xc3\xa9"]})
+            with pytest.raises(StoreError, match="has no equivalent in encoding"):
+                repository.save("café", "enabled", {"snow": "☃"})
+            assert repository.get_all() == [saved]
+
+    @pytest.mark.parametrize("scope", ["everywhere", "on the connection"])
+    def test_a_json_decoder_of_the_callers_is_used(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch, scope: str
+    ) -> None:
+        def loads(text: "str | bytes") -> Any:
+            return json.loads(text) | {"decoded": "by the caller"}
+
+        if scope == "everywhere":
+            monkeypatch.setattr(json_types._JsonLoader, "_loads", json_types._JsonLoader._loads)
+            json_types.set_json_loads(loads)
+        with pool_of_one(database_url) as pool:
+            if scope == "on the connection":
+                with pool.connection() as connection:
+                    json_types.set_json_loads(loads, connection)
+            repository = PluginConfigRepository(pool)
+            repository.save("analytics", "enabled", {"a": 1})
+            rows = [repository.get_by_name("analytics"), *repository.get_all()]
+            assert [row and row.config for row in rows] == [{"a": 1, "decoded": "by the caller"}] * 2
+
+    def test_little_is_kept_of_connections_that_the_pool_has_closed(self, database_url: str) -> None:
+        with ConnectionPool(database_url, min_size=1, max_size=2, open=True) as pool:
+            repository = PluginConfigRepository(pool)
+            for _ in range(5):
+                with pool.connection() as connection:
+                    repository.save("analytics", "enabled")
+                    connection.close()
+            repository.save("analytics", "enabled")
+            kept = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
+            assert len(kept) <= 2
+
+    def test_nothing_is_kept_of_many_rows(self, database_url: str) -> None:
+        with pool_of_one(database_url) as pool:
+            repository = PluginConfigRepository(pool)
+            cursors = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
+            repository.save_many([PluginConfig(str(number)) for number in range(101)])
+            assert not cursors
+            assert repository.get_by_name("7") is not None
+            assert len(cursors) == 1
+            assert len(repository.get_all()) == 101
+            assert not cursors
 
     def test_the_table_is_found_through_the_search_path(
         self, database_url: str, connection: psycopg.Connection[Any]
@@ -512,6 +565,16 @@ class TestErrors:
             repository.save_config("analytics", {"forbidden": 1})
         assert isinstance(caught.value.__cause__, psycopg.errors.CheckViolation)
         assert repository.get_all() == []
+
+    def test_a_row_that_a_trigger_drops_is_a_store_error(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    ) -> None:
+        connection.execute(
+            "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
+            "CREATE TRIGGER drop_it BEFORE INSERT ON plugin_config FOR EACH ROW EXECUTE FUNCTION drop_it()"
+        )
+        with pytest.raises(StoreError, match="'analytics' was not stored: a trigger or rule on plugin_config"):
+            repository.save("analytics", "enabled")
 
     def test_errors_that_are_not_the_drivers_pass_unchanged(self, repository: PluginConfigRepository) -> None:
         with pytest.raises(TypeError):

@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 # Not typing's, which alone would cost more than all else here. Type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .changes import PluginChange
+    from .discovery import DiscoveryReport
     from .errors import (
         ConflictError,
         DependencyError,
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
         InstallationError,
         InvalidConfigError,
         InvalidDatabaseURLError,
+        InvalidFileError,
         InvalidNameError,
         InvalidStatusError,
         MigrationError,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
         SchemaError,
         StoreError,
         StoreUnavailableError,
+        UnresolvedReferenceError,
     )
     from .events import Event, EventDispatcher, EventPriority
     from .manager import PluginManager
@@ -35,11 +39,13 @@ if TYPE_CHECKING:
     from .restore import RestoreReport
     from .store import PluginConfig, PluginConfigStore
     from .sync import PluginWatcher
+    from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 
 __all__ = [
     "BasePlugin",
     "ConflictError",
     "DependencyError",
+    "DiscoveryReport",
     "EmbeddedPostgresError",
     "Event",
     "EventDispatcher",
@@ -48,10 +54,12 @@ __all__ = [
     "InstallationError",
     "InvalidConfigError",
     "InvalidDatabaseURLError",
+    "InvalidFileError",
     "InvalidNameError",
     "InvalidStatusError",
     "MigrationError",
     "PluginAlreadyRegisteredError",
+    "PluginChange",
     "PluginConfig",
     "PluginConfigRepository",
     "PluginConfigStore",
@@ -66,15 +74,22 @@ __all__ = [
     "SchemaError",
     "StoreError",
     "StoreUnavailableError",
+    "UnresolvedReferenceError",
+    "diff_plugins",
+    "dump_plugins",
+    "import_plugins",
+    "load_plugins",
 ]
 
 # Where each public name is; the errors, all of which are in .errors, are not listed again.
 _MODULES = {
     "BasePlugin": "plugin",
+    "DiscoveryReport": "discovery",
     "Event": "events",
     "EventDispatcher": "events",
     "EventPriority": "events",
     "InMemoryPluginConfigStore": "memory",
+    "PluginChange": "changes",
     "PluginConfig": "store",
     "PluginConfigRepository": "postgres",
     "PluginConfigStore": "store",
@@ -83,6 +98,10 @@ _MODULES = {
     "PluginStatus": "plugin",
     "PluginWatcher": "sync",
     "RestoreReport": "restore",
+    "diff_plugins": "transfer",
+    "dump_plugins": "transfer",
+    "import_plugins": "transfer",
+    "load_plugins": "transfer",
 }
 
 

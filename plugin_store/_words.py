@@ -1,4 +1,4 @@
-"""What the two command lines have in common: hints for names, and values in arguments."""
+"""What the command lines have in common: hints for names, values in arguments, text for terminals."""
 
 from __future__ import annotations
 
@@ -24,3 +24,8 @@ def value_of(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return text
+
+
+def printable(text: str) -> str:
+    """Return the text with what could move a terminal's cursor, or a line's end, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

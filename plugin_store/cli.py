@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from ._words import near, value_of
+from ._progress import progress
+from ._words import near, printable, value_of
 from .conninfo import masked
-from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
+from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
 from .store import DISABLED, ENABLED, PluginConfig
 
 if TYPE_CHECKING:
+    from .changes import PluginChange
     from .postgres import PluginConfigRepository
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
@@ -29,19 +31,19 @@ LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PG
 def main(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` and return its exit status: 0, 1 for an error, which is on stderr, 2 for wrong usage.
 
-    ``argv`` are the arguments without the command's name, by default those of the process. Wrong usage
-    raises SystemExit, as argparse does.
+    Of ``diff``, 1 is a difference and 2 an error. ``argv`` are the arguments without the command's name, by default
+    those of the process. Wrong usage raises SystemExit, as argparse does.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(argv, argparse.Namespace(database=None, json=False))
+    args = _parser().parse_args(argv, argparse.Namespace(database=None, json=False, failed=1))
     try:
         status: int | None = args.run(args)
         sys.stdout.flush()
     except PluginStoreError as exc:
         print(f"plugin-store: {masked(str(exc))}", file=sys.stderr)
-        return 1
+        return int(args.failed)
     except BrokenPipeError:
         # The reader has gone, as `head` does. Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -57,7 +59,8 @@ def main(argv: list[str] | None = None) -> int:
 def _migrate(args: argparse.Namespace) -> None:
     from .migrate import migrate
 
-    applied = migrate(_database(args))
+    with progress("migrating, after other migrations and transactions that use the table"):
+        applied = migrate(_database(args))
     if args.json:
         _print_json({"applied": applied})
     elif applied:
@@ -106,7 +109,7 @@ def _set_status(args: argparse.Namespace, status: str, *, create: bool) -> None:
     if args.json:
         _print_json([_as_json(row) for row in rows])
     else:
-        print("\n".join(f"{_printable(row.plugin_name)}: {row.status} since {_time(_since(row))}" for row in rows))
+        print("\n".join(f"{printable(row.plugin_name)}: {row.status} since {_time(_since(row))}" for row in rows))
 
 
 def _delete(args: argparse.Namespace) -> None:
@@ -116,7 +119,7 @@ def _delete(args: argparse.Namespace) -> None:
     if args.json:
         _print_json({"deleted": _as_json(row)})
     else:
-        print(f"{_printable(row.plugin_name)}: deleted, it was {row.status} with config {json.dumps(row.config)}")
+        print(f"{printable(row.plugin_name)}: deleted, it was {row.status} with config {json.dumps(row.config)}")
 
 
 def _config_get(args: argparse.Namespace) -> None:
@@ -152,13 +155,72 @@ def _watch(args: argparse.Namespace) -> None:
             line = json.dumps({name: getattr(change, name) for name in change.__slots__}, default=_plain)
         else:
             before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
-            line = f"{_time(change.at)} {_printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+            line = f"{_time(change.at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
         print(line, flush=True)
 
     def ready() -> None:
         print("watching, ^C ends it", file=sys.stderr, flush=True)
 
     watch(_database(args), ready, show)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from .transfer import dump_plugins
+
+    with _repository(args) as repository:
+        rows = _existing(repository, args.names) if args.names else repository.get_all()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # the file is the same wherever it is made
+    print(dump_plugins(rows), end="")
+
+
+def _import(args: argparse.Namespace) -> None:
+    from .connections import connect
+    from .transfer import diff_plugins, import_plugins
+
+    plugins = _read_plugins(args.file)
+    if args.dry_run:
+        with _repository(args) as repository:
+            rows = repository.get_all()
+        _show_changes(args, diff_plugins(rows, plugins, partial=not args.prune))
+    else:
+        waiting = progress("importing, after transactions that write to the table")
+        with waiting, connect(_database(args), "plugin_store cli") as connection:
+            import_plugins(connection, plugins, prune=args.prune, show=lambda made: _show_changes(args, made))
+
+
+def _diff(args: argparse.Namespace) -> int:
+    from .transfer import diff_plugins
+
+    plugins = _read_plugins(args.file)
+    with _repository(args) as repository:
+        rows = repository.get_all()
+    found = diff_plugins(rows, plugins, partial=args.partial)
+    _show_changes(args, found)
+    return 1 if found else 0
+
+
+def _read_plugins(file: str) -> list[PluginConfig]:
+    from .transfer import load_plugins
+
+    try:
+        if file == "-":
+            return load_plugins(sys.stdin.buffer.read())
+        with open(file, "rb") as opened:
+            return load_plugins(opened.read())
+    except OSError as exc:
+        raise PluginStoreError(f"cannot read {file!r}: {exc.strerror}") from exc
+    except InvalidFileError as exc:
+        raise InvalidFileError(f"{file!r} is refused: {exc}") from exc
+
+
+def _show_changes(args: argparse.Namespace, made: list[PluginChange]) -> None:
+    if args.json:
+        _print_json([{name: getattr(change, name) for name in change.__slots__} for change in made])
+    elif made:
+        print("\n".join(map(str, made)), flush=True)
+    else:
+        print("no difference, the table is as the file says", file=sys.stderr)
 
 
 def _sandbox(args: argparse.Namespace) -> int:
@@ -192,7 +254,7 @@ def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     from .connections import connect
     from .postgres import PluginConfigRepository
 
-    with connect(_database(args)) as connection, connection.transaction():
+    with connect(_database(args), "plugin_store cli") as connection, connection.transaction():
         yield PluginConfigRepository(connection)
 
 
@@ -239,15 +301,10 @@ def _plain(value: Any) -> str:
 
 
 def _print_table(rows: list[tuple[str, ...]]) -> None:
-    rows = [tuple(map(_printable, row)) for row in rows]
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _printable(text: str) -> str:
-    """Return the text with what could move a terminal's cursor, or a line's end, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # -- usage ------------------------------------------------------------------------------------
@@ -362,6 +419,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     unset.add_argument("name", metavar="NAME")
     unset.add_argument("keys", metavar="KEY", nargs="+")
+
+    export = command(
+        commands,
+        "export",
+        _export,
+        "print plugins, all of them unless named, as a file that import and diff read",
+        "plugin-store export > plugins.json",
+        "plugin-store export mail chat",
+    )
+    export.add_argument("names", metavar="NAME", nargs="*")
+    import_ = command(
+        commands,
+        "import",
+        _import,
+        "make the table what an exported file says, all of it or nothing, and print what changes",
+        "plugin-store import plugins.json --dry-run",
+        "plugin-store import --prune plugins.json",
+        "plugin-store export --database URL | plugin-store import -",
+    )
+    import_.add_argument("file", metavar="FILE", help="the file, - for standard input")
+    import_.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
+    import_.add_argument("--prune", action="store_true", help="delete the rows that are not in the file")
+    diff = command(
+        commands,
+        "diff",
+        _diff,
+        "print what import --prune would change, and exit with 1 if that is anything, with 2 on an error",
+        "plugin-store diff plugins.json",
+        "plugin-store diff --partial mail.json",
+    )
+    diff.add_argument("file", metavar="FILE", help="the file, - for standard input")
+    diff.add_argument("--partial", action="store_true", help="let rows be that are not in the file")
+    diff.set_defaults(failed=2)
 
     command(
         commands,

@@ -28,13 +28,16 @@ MOST_ROWS_KEPT = 100
 JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
-def connect(conninfo: str) -> Connection:
-    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not."""
+def connect(conninfo: str, application_name: str = "plugin_store") -> Connection:
+    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not.
+
+    ``application_name`` is for the database's logs, if the conninfo gives no other.
+    """
     conninfo = checked_conninfo(conninfo)
     with translated_errors():
         try:
             connection: Connection = psycopg.connect(
-                conninfo, autocommit=True, fallback_application_name="plugin_store"
+                conninfo, autocommit=True, fallback_application_name=application_name
             )
         except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
             raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc

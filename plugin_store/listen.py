@@ -109,7 +109,7 @@ class TableListener:
     def _connect(self) -> Connection:
         self.connecting = True
         try:
-            return connect(self._conninfo)
+            return connect(self._conninfo, "plugin_store watcher")
         finally:
             self.connecting = False
 

@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .errors import PluginStateError
+from .errors import InvalidConfigError, PluginStateError, PluginStoreError
 from .events import Event, EventDispatcher
 from .plugin import BasePlugin, PluginStatus
-from .validation import copy_json, same_json
+from .references import ENV, FILE, is_plain, resolve, shows
+from .validation import checked_config, copy_json, same_json
 
 if TYPE_CHECKING:
     from datetime import datetime
+
+    from .store import PluginConfig
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +38,9 @@ class ManagedPlugin:
         self.failure: str | None = None
         # Why the plugin was last not enabled, so that it is logged once and not at every sync.
         self.skipped_for: str | None = None
+        # The config that check() last let pass, and the last row with such a one: its version spares a comparison.
+        self._accepted: dict[str, Any] | None = None
+        self._accepted_at: datetime | None = None
         self.take_defaults()
 
     @property
@@ -55,6 +61,10 @@ class ManagedPlugin:
     def announce(self, what: str, **data: Any) -> None:
         """Dispatch ``plugin.WHAT`` with the plugin's name and ``data``."""
         self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
+
+    def announce_status(self, what: str, before: PluginStatus, origin: str) -> None:
+        """Dispatch ``plugin.WHAT`` with the plugin's status before and now."""
+        self.announce(what, origin=origin, before=before.value, after=self.plugin.status.value)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -89,6 +99,58 @@ class ManagedPlugin:
         """Take note that the store has the config that the plugin has."""
         self._last_read = copy_json(self.plugin._config)
 
+    def storable(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a config; InvalidConfigError for what cannot, or must not, be stored of this plugin."""
+        checked = checked_config(self.name, config)
+        for key in self.plugin.metadata.secret_keys:
+            if is_plain(checked.get(key)):
+                raise InvalidConfigError(
+                    f"plugin {self.name!r}: config.{key} is secret, so its value is not to be stored: put it into an "
+                    f'environment variable or a file, and store {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}'
+                )
+        return checked
+
+    def check(self, config: dict[str, Any]) -> None:
+        """Raise unless the plugin can work with a config, which has the defaults already.
+
+        UnresolvedReferenceError for its references, InvalidConfigError for what validate_config refuses. A message that
+        would tell what a reference stands for is not repeated.
+        """
+        secrets: list[str] = []
+        usable = resolve(self.name, config, ("config",), secrets)
+        error: Exception | None = None
+        try:
+            self.plugin.validate_config(usable)
+        except Exception as exc:
+            error = exc
+        # Not while it is handled: whoever logs the new error would find it there.
+        if error is None:
+            self._accepted = copy_json(config)
+        elif shows(error, secrets):
+            raise InvalidConfigError(
+                f"plugin {self.name!r} refuses this config: validate_config raised {type(error).__name__}, whose "
+                "message is not repeated, as it shows a secret"
+            )
+        elif isinstance(error, ValueError):
+            raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {error}") from error
+        else:
+            raise error
+
+    def reason_to_refuse(self, row: PluginConfig) -> str | None:
+        """Return why the plugin cannot be enabled with the config of a row; None if it can, or runs with it already."""
+        if self.enabled and self._accepted_at is not None and self._accepted_at == row.updated_at:
+            return None
+        config = self.defaults | row.config
+        if not (self.enabled and same_json(config, self._accepted)):
+            try:
+                self.check(config)
+            except PluginStoreError as exc:
+                return str(exc)
+            except Exception as exc:
+                return f"validate_config raised {type(exc).__name__}: {exc}"
+        self._accepted_at = row.updated_at
+        return None
+
     def apply_config(self, stored: dict[str, Any], origin: str) -> Exception | None:
         """Lay a stored config over the defaults; keep what the plugin changed itself since the last time.
 
@@ -116,9 +178,9 @@ class ManagedPlugin:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR
                 error = exc
-        self.announce("config_changed", origin=origin)
+        self.announce("config_changed", origin=origin, before=copy_json(old), after=copy_json(new))
         if error is not None:
-            self.announce("disabled", origin=origin)
+            self.announce_status("disabled", PluginStatus.ENABLED, origin)
         return error
 
     def undo(self, back: Callable[[], None], status: PluginStatus) -> None:
@@ -128,7 +190,7 @@ class ManagedPlugin:
         except BaseException as exc:
             logger.exception("plugin %r: undoing what could not be stored failed", self.name)
             if status is PluginStatus.ENABLED:
-                self.announce("disabled", origin=LOCAL)
+                self.announce_status("disabled", status, LOCAL)
             if not isinstance(exc, Exception):  # an interrupt
                 raise
         else:

@@ -20,11 +20,12 @@ from .managed import LOCAL, STORED, ManagedPlugin
 from .plugin import BasePlugin, PluginStatus
 from .restore import RestoreReport, follow
 from .store import DISABLED, ENABLED, PluginConfig
-from .validation import check_name, checked_changes, checked_config, copy_json
+from .validation import check_name, checked_changes
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
+    from .discovery import DiscoveryReport
     from .store import PluginConfigStore
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ class PluginManager:
     """Registers plugins and takes them through their life cycle; with a store, their state outlives the process.
 
     ``event_dispatcher`` announces plugin.registered, plugin.initialized, plugin.enabled, plugin.disabled and
-    plugin.config_changed. Each event's data has ``plugin_name``, and the last three ``origin``: "local" for what
-    was asked of this manager, "stored" for what it found in the store. ``config_repo`` is a PluginConfigStore;
+    plugin.config_changed. Each event's data has ``plugin_name``. The last three have ``origin``, "local" for what
+    was asked of this manager, "stored" for what it found in the store, and ``before`` and ``after``: the values of
+    PluginStatus, or the configs with references as they are. ``config_repo`` is a PluginConfigStore;
     without one everything works in memory.
 
     Thread-safe, one change at a time: hooks and listeners run while the manager is locked. They may call it
@@ -109,21 +111,46 @@ class PluginManager:
             managed.take_defaults()
             managed.announce("initialized")
 
+    def discover(self, group: str = "plugin_store.plugins") -> DiscoveryReport:
+        """Register and initialize the plugins that installed packages name as entry points of ``group``.
+
+        An entry point names a BasePlugin class, or a callable that returns a BasePlugin; they are taken by name. What
+        cannot be imported, made, initialized or registered is logged, is in the report, and stops none of the others.
+        Call it before load_persisted_state, which restores those that are registered.
+        """
+        from .discovery import DiscoveryReport, candidates
+
+        report = DiscoveryReport()
+        for entry, make in candidates(group):
+            try:
+                plugin = make()
+                plugin.initialize()  # first, so that one that cannot be is never registered
+                self.register_plugin(plugin)
+            except (Exception, SystemExit) as exc:
+                logger.error("entry point %r of %r is skipped", entry, group, exc_info=exc)
+                report.skipped[entry] = f"{type(exc).__name__}: {exc}"
+            else:
+                name = plugin.metadata.name
+                self._plugins[name].announce("initialized")
+                report.registered.append(name)
+        return report
+
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store that it is enabled, and announce plugin.enabled.
 
         Syncs first, so that it sees what other processes did; afterwards those plugins come back that depend on
         it and whose rows are enabled. May be repeated: one that is enabled runs no hook and announces nothing.
 
-        Raises PluginNotFoundError, PluginStateError ("Cannot enable …") if it was never initialized, and
-        DependencyError if a dependency is not enabled, before anything is done; what on_enable raises, which
-        stores nothing and leaves ERROR; and what the store raises, after on_disable has undone on_enable.
+        Raises PluginNotFoundError, PluginStateError ("Cannot enable …") if it was never initialized, DependencyError if
+        a dependency is not enabled, and for its config what save_config raises, before anything is done; what
+        on_enable raises, which stores nothing and leaves ERROR; and what the store raises, after on_disable has
+        undone on_enable.
         """
         with self._changing(name) as managed:
             rows = self._sync_others()
             version = self._version
             row = self._read(managed)
-            self._enable(managed, lambda: self._save(managed, ENABLED, row))
+            self._enable(managed, row, lambda: self._save(managed, ENABLED, row))
             if rows is not None:
                 # Those that depend on it, and whose rows are enabled already, come back with it.
                 if not self._has_changed_since(version):
@@ -155,30 +182,31 @@ class PluginManager:
                 if failure is not None:
                     # Half-disabled, there is no way back: it runs no more, and listeners must know.
                     logger.error("plugin %r: on_disable raised", name, exc_info=failure)
-                    managed.announce("disabled", origin=LOCAL)
+                    managed.announce_status("disabled", was, LOCAL)
                 elif was is PluginStatus.ENABLED:
                     managed.undo(managed.plugin.enable, was)
                 else:
                     managed.plugin._status = was
                 raise
             if was is PluginStatus.ENABLED:
-                managed.announce("disabled", origin=LOCAL)
+                managed.announce_status("disabled", was, LOCAL)
             if failure is not None:
                 raise failure
 
     def save_config(self, name: str, config: dict[str, Any]) -> None:
         """Replace a plugin's stored config, lay it over the defaults, and announce plugin.config_changed.
 
-        Raises PluginNotFoundError, InvalidConfigError for a config that cannot be stored or that the
-        plugin's validate_config refuses, and what the store raises, all before anything changed. A running
+        Raises PluginNotFoundError, InvalidConfigError for a config that cannot be stored, that has a plain value under
+        a secret key or that the plugin's validate_config refuses, UnresolvedReferenceError for a reference that
+        stands for nothing in this process, and what the store raises, all before anything changed. A running
         plugin learns of it by on_config_changed; what that raises goes to the caller and leaves ERROR, and
         the config is stored.
         """
         with self._lock:
             managed = self._get(name)
             self._version += 1
-            checked = checked_config(name, config)
-            _validate(managed, checked)
+            checked = managed.storable(config)
+            managed.check(managed.defaults | checked)
             if self._store is not None:
                 self._store.save_config(name, checked)
             _take_config(managed, checked)
@@ -191,13 +219,22 @@ class PluginManager:
         with self._lock:
             managed = self._get(name)
             self._version += 1
-            checked, gone = checked_changes(name, changes, remove)
+            checked, gone = checked_changes(name, managed.storable(changes), remove)
             stored = managed.plugin._config if self._store is None else self._store.get_config(name)
             new = {key: value for key, value in (stored | checked).items() if key not in gone}
-            _validate(managed, new)
+            managed.check(managed.defaults | new)
             if self._store is not None:
                 new = self._store.update_config(name, checked, remove=gone).config
             _take_config(managed, new)
+
+    def check_config(self, name: str, config: dict[str, Any]) -> None:
+        """Raise what save_config would raise for a config, and store nothing; a name that is not registered passes.
+
+        For what is to be stored by other ways: ``import_plugins(…, check=manager.check_config)``.
+        """
+        with self._lock:
+            if (managed := self._plugins.get(name)) is not None:
+                managed.check(managed.defaults | managed.storable(config))
 
     def enable_defaults(self, *names: str) -> list[str]:
         """Enable those of the named plugins that no one has decided on, and return their names.
@@ -216,10 +253,10 @@ class PluginManager:
         """Bring this process's plugins to what the store says: restore, at start-up.
 
         Call it once all plugins are registered and initialized. The rows' configs go to all plugins; those
-        whose rows are enabled are enabled, dependencies first, and announced. A plugin whose dependency is missing, or
-        that is in a cycle, is skipped, one whose hook raises is in ERROR; each is logged, is in the report, and
-        stops none of the others. Rows without a registered plugin are left alone. If the store cannot
-        be read its error is raised and nothing is changed.
+        whose rows are enabled are enabled, dependencies first, and announced. A plugin whose dependency is missing,
+        that is in a cycle, or that cannot use its config is skipped, one whose hook raises is in ERROR; each is logged,
+        is in the report, and stops none of the others. Rows without a registered plugin are left alone. If the store
+        cannot be read its error is raised and nothing is changed.
         """
         with self._lock:
             return RestoreReport() if self._store is None else self._follow(_all_rows(self._store))[0]
@@ -305,13 +342,13 @@ class PluginManager:
         So no process writes an old config over a newer one.
         """
         if self._store is not None:
-            config = managed.config_to_store() if row is not None else copy_json(managed.plugin._config)
-            if config is not None and status == DISABLED:
-                try:
-                    checked_config(managed.name, config)
-                except InvalidConfigError as exc:  # set by set_config; it must not hold the brake
-                    logger.error("not stored with plugin %r as it is disabled: %s", managed.name, exc)
-                    config = None
+            try:
+                config = _config_to_save(managed, row)
+            except InvalidConfigError as exc:
+                if status != DISABLED:
+                    raise
+                logger.error("not stored with plugin %r as it is disabled: %s", managed.name, exc)
+                config = None  # it must not hold the brake
             self._store.save(managed.name, status, config)
             if config is not None:
                 managed.config_is_stored()
@@ -335,15 +372,15 @@ class PluginManager:
             def add() -> None:
                 nonlocal stored
                 if self._store is not None:
-                    row = self._store.add(name, ENABLED, copy_json(managed.plugin._config))
-                    if row.status == DISABLED and self._has_changed_since(version):
-                        row = self._store.save(name, ENABLED)  # it was the hook here that made it, by save_config
-                    if row.status == DISABLED:
+                    found = self._store.add(name, ENABLED, managed.storable(managed.plugin._config))
+                    if found.status == DISABLED and self._has_changed_since(version):
+                        found = self._store.save(name, ENABLED)  # it was the hook here that made it, by save_config
+                    if found.status == DISABLED:
                         raise _DecidedMeanwhileError
-                    stored = row.config
+                    stored = found.config
 
             try:
-                self._enable(managed, add)
+                self._enable(managed, row, add)
             except DependencyError as exc:
                 logger.warning("%s", exc)
                 return False
@@ -353,12 +390,16 @@ class PluginManager:
                 managed.apply_config(stored, STORED)
             return managed.enabled
 
-    def _enable(self, managed: ManagedPlugin, store: Callable[[], None]) -> None:
-        """Run the hook, call ``store``, announce; undo the hook if storing fails."""
+    def _enable(self, managed: ManagedPlugin, row: PluginConfig | None, store: Callable[[], None]) -> None:
+        """Check all that can be, run the hook, call ``store``, announce; undo the hook if storing fails."""
         for need in managed.needs:
             if not self.is_enabled(need):
                 raise DependencyError(f"Cannot enable plugin {managed.name!r}: {dependency_missing(need)}")
         was = managed.plugin.status
+        if managed.initialized:
+            managed.check(managed.plugin._config)
+            if self._store is not None:
+                _config_to_save(managed, row)
         managed.plugin.enable()
         try:
             store()
@@ -367,14 +408,13 @@ class PluginManager:
                 managed.undo(managed.plugin.disable, was)
             raise
         if was is not PluginStatus.ENABLED:
-            managed.announce("enabled", origin=LOCAL)
+            managed.announce_status("enabled", was, LOCAL)
 
 
-def _validate(managed: ManagedPlugin, config: dict[str, Any]) -> None:
-    try:
-        managed.plugin.validate_config(copy_json(managed.defaults | config))
-    except ValueError as exc:
-        raise InvalidConfigError(f"plugin {managed.name!r} refuses this config: {exc}") from exc
+def _config_to_save(managed: ManagedPlugin, row: PluginConfig | None) -> dict[str, Any] | None:
+    """Return the config to store with a status, None to keep that of the row; InvalidConfigError if it must not be."""
+    config = managed.config_to_store() if row is not None else managed.plugin._config
+    return None if config is None else managed.storable(config)
 
 
 def _take_config(managed: ManagedPlugin, config: dict[str, Any]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from .errors import PluginStateError
+from .references import has_reference, resolve
 from .validation import copy_json
 
 if TYPE_CHECKING:
@@ -33,17 +35,23 @@ class PluginStatus(Enum):
 
 @dataclass
 class PluginMetadata:
-    """Who a plugin is. ``dependencies`` are the names of the plugins that must be enabled before it."""
+    """Who a plugin is. ``dependencies`` are the names of the plugins that must be enabled before it.
+
+    ``secret_keys`` are top-level keys of its config under which a manager stores references only.
+    """
 
     name: str
     version: str
     author: str
     description: str
     dependencies: list[str] | None = field(default_factory=list)
+    secret_keys: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.dependencies is None:
             self.dependencies = []
+        if isinstance(self.secret_keys, str):
+            self.secret_keys = (self.secret_keys,)
 
 
 class BasePlugin(ABC):
@@ -109,15 +117,24 @@ class BasePlugin(ABC):
     def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         """Take up a changed config while enabled: a hook, called after get_config gives the new values.
 
-        Called when the stored config changed, here through the manager or in another process.
+        Called when the stored config changed, here through the manager or in another process. Both have references
+        as they are.
         """
 
     def validate_config(self, config: dict[str, Any]) -> None:
-        """Raise ValueError, saying what is wrong, for a config that the plugin cannot work with: a hook."""
+        """Raise ValueError, saying what is wrong, for a config that the plugin cannot work with: a hook.
+
+        Called with the defaults and what references stand for, before the manager stores a config, and before it
+        enables the plugin or gives it a config that is new in the store.
+        """
 
     def get_config(self, key: str, default: Any = None) -> Any:
-        """Return the value of a key of the plugin's config."""
-        return self._config.get(key, default)
+        """Return the value of a key of the plugin's config, with what references in it stand for at this moment.
+
+        Raises UnresolvedReferenceError, naming variable or file, if that has gone since the plugin was enabled.
+        """
+        value = self._config.get(key, default)
+        return resolve(self.metadata.name, value, ("config", key)) if has_reference(value) else value
 
     def set_config(self, key: str, value: Any) -> None:
         """Set a key in memory; it is stored when the manager next enables or disables the plugin."""

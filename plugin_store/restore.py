@@ -19,7 +19,7 @@ class RestoreReport:
     """What became of the plugins that are to be enabled.
 
     ``restored`` names those that are enabled now, dependencies first. ``skipped`` gives the reason for each
-    that was not tried, ``failed`` the error of each whose hook raised.
+    that was not tried, for its dependencies or its config, ``failed`` the error of each whose hook raised.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -32,7 +32,8 @@ def follow(
 ) -> RestoreReport:
     """Make the plugins in memory what the rows say, calling hooks and announcing; store nothing.
 
-    Configs first, to all; then what is to stop, dependents first; then what is to start, dependencies first. A
+    Configs first, to all; then what is to stop, dependents first; then what is to start, dependencies first. A config
+    that a plugin cannot use, by its references or its validate_config, disables that plugin, before it is given it. A
     plugin whose status its manager is changing right now is left to that change. One whose hook has raised
     is left alone until its row changes. Hooks and listeners may call the manager: once ``outdated()``, because one
     of them changed a plugin or read newer rows, this stops where it is.
@@ -49,15 +50,24 @@ class _Following:
         self.rows = rows
         self.outdated = outdated
         self.report = RestoreReport()
+        self.refused: dict[str, str] = {}
 
     def run(self) -> RestoreReport:
         for name in self.until_outdated(list(self.plugins)):
+            self.check_config(self.plugins[name])
+        startable = {
+            name: managed.needs
+            for name, managed in self.plugins.items()
+            if managed.initialized and name not in self.refused
+        }
+        decision = decide(self.rows.values(), startable)
+        if self.refused:  # those stop before they are given a config that they cannot use
+            self.stop(self.plugins.keys() - decision.enable)
+        for name in self.until_outdated(list(self.plugins)):
             if not self.plugins[name].in_change:
                 self.take_config(self.plugins[name])
-        startable = {name: managed.needs for name, managed in self.plugins.items() if managed.initialized}
-        decision = decide(self.rows.values(), startable)
         for name, reason in decision.skip.items():
-            self.skip(name, reason)
+            self.skip(name, self.refused.get(name, reason))
         self.stop(self.plugins.keys() - decision.enable)
         for name in self.until_outdated(decision.enable):
             self.start(self.plugins[name])
@@ -71,12 +81,21 @@ class _Following:
                 return
             yield name
 
+    def check_config(self, managed: ManagedPlugin) -> None:
+        """Note why a plugin that is to be enabled cannot use its config."""
+        row = self.rows.get(managed.name)
+        if row is None or row.status == DISABLED or not managed.initialized or managed.in_change:
+            return
+        if reason := managed.reason_to_refuse(row):
+            self.refused[managed.name] = reason
+
     def take_config(self, managed: ManagedPlugin) -> None:
         row = self.rows.get(managed.name)
         error = managed.apply_config({} if row is None else row.config, STORED)
         if error is not None:
             self.fail(managed, "on_config_changed", error)
-        if row is not None and row.status == DISABLED and managed.plugin.status is PluginStatus.INITIALIZED:
+        off = managed.name in self.refused or (row is not None and row.status == DISABLED)
+        if off and managed.plugin.status is PluginStatus.INITIALIZED:
             managed.plugin.disable()
 
     def start(self, managed: ManagedPlugin) -> None:
@@ -87,6 +106,7 @@ class _Following:
         elif managed.failure is not None and managed.failed_at == self.rows[managed.name].updated_at:
             self.report.failed[managed.name] = managed.failure
         else:
+            was = managed.plugin.status
             if not managed.enabled and not managed.in_change:
                 try:
                     with managed.changing():
@@ -94,7 +114,7 @@ class _Following:
                 except Exception as exc:
                     self.fail(managed, "on_enable", exc)
                     return
-                managed.announce("enabled", origin=STORED)
+                managed.announce_status("enabled", was, STORED)
             managed.failure = managed.skipped_for = None
             if managed.enabled:  # one in change may not be so yet
                 self.report.restored.append(managed.name)
@@ -115,7 +135,7 @@ class _Following:
                     running[name].plugin.disable()
             except Exception as exc:
                 self.fail(running[name], "on_disable", exc)
-            running[name].announce("disabled", origin=STORED)
+            running[name].announce_status("disabled", PluginStatus.ENABLED, STORED)
 
     def skip(self, name: str, reason: str) -> None:
         """Report that a plugin was not tried; log it when that is news."""

@@ -55,7 +55,8 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
     try:
         copy: dict[str, Any] = _checked(config)
     except _UnstorableError as exc:
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {_dotted(exc.path[::-1])} {exc.problem}") from None
+        path = dotted(("config", *reversed(exc.path)))
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {path} {exc.problem}") from None
     return copy
 
 
@@ -105,6 +106,14 @@ def same_json(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return len(one) == len(other) and all(map(same_json, one, other))
     return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0); of a path that is too deep its beginning."""
+    head, *rest = path if len(path) <= MAX_DEPTH else path[:4]
+    return str(head) + "".join(
+        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
+    )
 
 
 class _UnstorableError(Exception):
@@ -167,11 +176,3 @@ def _text_problem(text: str) -> str | None:
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         return "holds a lone surrogate, which is not a character"
     return None
-
-
-def _dotted(path: list[str | int]) -> str:
-    """Return ``config.mail.ports[0]`` for ["mail", "ports", 0], and of a path that is too deep its beginning."""
-    return "config" + "".join(
-        f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]"
-        for step in (path if len(path) < MAX_DEPTH else path[:3])
-    )

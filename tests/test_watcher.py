@@ -77,6 +77,13 @@ def settled(watcher: PluginWatcher, service: Service) -> Iterator[None]:
         yield
 
 
+def test_its_session_tells_who_it_is(database_url: str, service: Service, connection: psycopg.Connection[Any]) -> None:
+    names = "SELECT array_agg(application_name) FROM pg_stat_activity WHERE datname = current_database()"
+    with settled(PluginWatcher(service.manager, database_url), service):
+        row = connection.execute(names).fetchone()
+        assert row is not None and "plugin_store watcher" in row[0]
+
+
 # -- workers --------------------------------------------------------------------------------------
 
 

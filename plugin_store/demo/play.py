@@ -16,11 +16,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from http.client import HTTPConnection, HTTPException
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
+from plugin_store._progress import progress
 from plugin_store.embedded import EmbeddedPostgres
 from plugin_store.errors import InstallationError
 
@@ -50,8 +51,10 @@ def play() -> int:
     _check_installation()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with EmbeddedPostgres() as server, _Shell(server.url) as shell:
-            _session(shell)
+        with ExitStack() as stack:
+            with progress("starting a throw-away PostgreSQL"):
+                server = stack.enter_context(EmbeddedPostgres())
+            _session(stack.enter_context(_Shell(server.url)))
     except _BrokenPromiseError as exc:
         print(f"plugin-store demo: {exc}", file=sys.stderr)
         return 1
@@ -158,9 +161,10 @@ class _Shell:
     def _wait(self, promised: str, kept: Callable[[], object]) -> None:
         assert self._service is not None
         deadline = time.monotonic() + _START_SECONDS
-        while not kept():
-            self._check(promised, self._service.poll() is None and time.monotonic() < deadline)
-            time.sleep(0.01)
+        with progress(f"waiting for {promised}"):
+            while not kept():
+                self._check(promised, self._service.poll() is None and time.monotonic() < deadline)
+                time.sleep(0.01)
 
     def stop(self, why: str) -> None:
         self.show(why, "kill %1")

@@ -1,0 +1,51 @@
+"""What is different between two states of the table, plugin by plugin and key by key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ._words import printable
+from .store import PluginConfig
+from .validation import same_json
+
+
+@dataclass(frozen=True, slots=True)
+class PluginChange:
+    """One difference: the ``status`` of a plugin or a ``config.KEY``, before and after.
+
+    ``sign`` is "+" for what is new, "~" for what is another, "-" for what is gone; what is not there is
+    None. As a str it is one line, with all that could move a terminal's cursor escaped.
+    """
+
+    sign: str
+    plugin_name: str
+    what: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        values = {"+": [self.after], "~": [self.before, self.after], "-": [self.before]}[self.sign]
+        shown = " -> ".join(json.dumps(value, ensure_ascii=False) for value in values)
+        return printable(f"{self.sign} {self.plugin_name}: {self.what} {shown}")
+
+
+def changes(old: Mapping[str, PluginConfig], new: Mapping[str, PluginConfig]) -> Iterator[PluginChange]:
+    """Yield what is different, by name; a plugin that is new or gone differs in its status and each of its keys."""
+    for name in sorted(old.keys() | new.keys()):
+        was, now = _flat(old.get(name)), _flat(new.get(name))
+        for what in [*now, *(what for what in was if what not in now)]:
+            if what not in was:
+                yield PluginChange("+", name, what, None, now[what])
+            elif what not in now:
+                yield PluginChange("-", name, what, was[what], None)
+            elif not same_json(was[what], now[what]):
+                yield PluginChange("~", name, what, was[what], now[what])
+
+
+def _flat(row: PluginConfig | None) -> dict[str, Any]:
+    if row is None:
+        return {}
+    return {"status": row.status} | {f"config.{key}": value for key, value in row.config.items()}

@@ -1,0 +1,145 @@
+"""Plugins in a file that lives well in git, and on into another table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+from ._files import load_statement
+from .changes import PluginChange, changes
+from .connections import Connection, translated_errors
+from .errors import InvalidFileError, PluginStoreError
+from .postgres import PluginConfigRepository
+from .store import PluginConfig
+from .validation import checked_many, dotted, same_json
+
+LOCK_TABLE = load_statement("lock_table")
+
+FORMAT = 1
+
+
+def dump_plugins(rows: Iterable[PluginConfig]) -> str:
+    """Return the text of a file with name, status and config of these plugins.
+
+    It is JSON, ordered by name and key and without ids and timestamps: the same state is the same text.
+    """
+    plugins = {row.plugin_name: {"status": row.status, "config": row.config} for row in rows}
+    text = json.dumps({"format": FORMAT, "plugins": plugins}, indent=2, sort_keys=True, ensure_ascii=False)
+    # What neither a terminal nor a reviewer should meet raw: control characters, and those that turn the text around.
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+
+
+def load_plugins(text: str | bytes) -> list[PluginConfig]:
+    """Return the plugins in the text of a file, by name, all of them checked.
+
+    Raises InvalidFileError, naming the line or the path to the value, for what dump_plugins would not write: what is
+    not JSON in UTF-8, keys that are unknown, missing or there twice, and what no store would take.
+    """
+    data = _parsed(text)
+    _refuse_what_is_there_twice(data)
+    _expect(data, ("$",), "format", "plugins")
+    if not same_json(data["format"], FORMAT):
+        raise InvalidFileError(f"$.format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")
+    _expect(data["plugins"], ("$", "plugins"))
+    rows = []
+    for name, plugin in sorted(data["plugins"].items()):
+        _expect(plugin, ("$", "plugins", name), "status", "config")
+        rows.append(PluginConfig(name, plugin["status"], plugin["config"]))
+    try:
+        checked = checked_many(rows)
+    except PluginStoreError as exc:
+        raise InvalidFileError(str(exc)) from None
+    return [PluginConfig(*row) for row in checked]
+
+
+def diff_plugins(
+    rows: Iterable[PluginConfig], plugins: Iterable[PluginConfig], *, partial: bool = False
+) -> list[PluginChange]:
+    """Return what would change if these rows became these plugins, by name.
+
+    With ``partial``, rows that are not among the plugins stay and are no difference.
+    """
+    old = {row.plugin_name: row for row in rows}
+    new = {plugin.plugin_name: plugin for plugin in plugins}
+    return list(changes(old, old | new if partial else new))
+
+
+def import_plugins(
+    connection: Connection,
+    plugins: Iterable[PluginConfig],
+    *,
+    prune: bool = False,
+    show: Callable[[list[PluginChange]], object] | None = None,
+    check: Callable[[str, dict[str, Any]], object] | None = None,
+) -> list[PluginChange]:
+    """Make the table's rows these plugins, in one transaction, and return what changed.
+
+    Rows that are not among them stay, or are deleted with ``prune``; what is equal is not written. Other writers wait
+    until it ends, and ``show`` is called with the changes before they are made. ``check(name, config)`` may refuse a
+    config before anything is done: ``manager.check_config`` lets the registered plugins do so. Raises what those two
+    raise, the errors of bad names, statuses and configs, and StoreError: then nothing is changed.
+
+    ``connection`` is a psycopg.Connection; if it is in a transaction, the import is a part of that.
+    """
+    wanted = [PluginConfig(*row) for row in checked_many(plugins)]
+    if check is not None:
+        for plugin in wanted:
+            check(plugin.plugin_name, plugin.config)
+    repository = PluginConfigRepository(connection)
+    with translated_errors(), connection.transaction():
+        connection.execute(LOCK_TABLE)
+        made = diff_plugins(repository.get_all(), wanted, partial=not prune)
+        if show is not None:
+            show(made)
+        changed = {change.plugin_name for change in made}
+        repository.save_many(plugin for plugin in wanted if plugin.plugin_name in changed)
+        for name in sorted(changed - {plugin.plugin_name for plugin in wanted}):
+            repository.delete(name)
+    return made
+
+
+class _Twice:
+    """Stands for the value of a key that is in its object twice."""
+
+
+def _parsed(text: str | bytes) -> Any:
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for key, value in found:
+            made[key] = _Twice() if key in made else value
+        return made
+
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is not JSON")
+
+    try:
+        text = text if isinstance(text, str) else text.decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except UnicodeDecodeError as exc:
+        line = exc.object.count(b"\n", 0, exc.start) + 1
+        raise InvalidFileError(f"line {line}: not UTF-8") from None
+    except json.JSONDecodeError as exc:
+        raise InvalidFileError(f"line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}") from None
+    except (ValueError, RecursionError) as exc:  # an integer of thousands of digits, lists in lists in lists
+        raise InvalidFileError(f"cannot be read: {exc}") from None
+
+
+def _refuse_what_is_there_twice(data: Any) -> None:
+    left: list[tuple[tuple[str | int, ...], Any]] = [(("$",), data)]
+    while left:  # not by recursion, as the parser goes deeper than Python's functions may
+        path, value = left.pop()
+        if isinstance(value, _Twice):
+            raise InvalidFileError(f"{dotted(path)} is there twice")
+        if isinstance(value, (dict, list)):
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            left.extend(((*path, step), item) for step, item in items)
+
+
+def _expect(value: Any, path: tuple[str, ...], *keys: str) -> None:
+    """Raise InvalidFileError unless the value is an object with these keys; with any, if none is given."""
+    if not isinstance(value, dict):
+        raise InvalidFileError(f"{dotted(path)} must be an object, not a {type(value).__name__}")
+    for key in sorted(value.keys() ^ keys) if keys else ():
+        problem = "is missing" if key not in value else f"is unknown: there may be {' and '.join(keys)}"
+        raise InvalidFileError(f"{dotted((*path, key))} {problem}")

@@ -1,0 +1,18 @@
+-- What changed within the last day? The latest comes first. Of each plugin the table knows only the last change:
+-- sql/recipes/history.sql keeps them all, and who made them.
+--
+--   psql "$DATABASE_URL" -f sql/inspect/recent.sql
+--
+--         changed         |  plugin   |  what   | status
+-- ------------------------+-----------+---------+---------
+--  2026-11-22 17:33:50+00 | analytics | made    | enabled
+--  2026-11-22 16:33:50+00 | mail      | enabled | enabled
+-- (2 rows)
+SELECT date_trunc('second', updated_at) AS changed,
+       plugin_name AS plugin,
+       CASE updated_at WHEN created_at THEN 'made' WHEN enabled_at THEN 'enabled' WHEN disabled_at THEN 'disabled'
+                       ELSE 'config or name' END AS what,
+       status
+  FROM plugin_config
+ WHERE updated_at > now() - interval '1 day'
+ ORDER BY updated_at DESC, plugin_name;

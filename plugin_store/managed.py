@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,8 @@ class ManagedPlugin:
         self.name = plugin.metadata.name
         self._dispatcher = dispatcher
         self._changing = False
+        # The hook that is running, and since when (time.monotonic): for those who wait for it.
+        self.running: tuple[str, float] | None = None
         # Of the row at which a hook last raised: its version, and what to report until it changes.
         self.failed_at: datetime | None = None
         self.failure: str | None = None
@@ -54,7 +57,24 @@ class ManagedPlugin:
 
     def announce(self, what: str, **data: Any) -> None:
         """Dispatch ``plugin.WHAT`` with the plugin's name and ``data``."""
-        self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
+        event = Event(f"plugin.{what}", {"plugin_name": self.name, **data})
+        self.call(f"a listener of {event.name}", self._dispatcher.dispatch, event)
+
+    def call(self, hook: str, function: Callable[..., object], *arguments: Any) -> None:
+        """Call the function, with ``running`` telling that it runs as this hook; within it another may."""
+        outer, self.running = self.running, (hook, time.monotonic())
+        try:
+            function(*arguments)
+        finally:
+            self.running = outer
+
+    def enable(self) -> None:
+        """Enable the plugin, which runs its hook."""
+        self.call("on_enable", self.plugin.enable)
+
+    def disable(self) -> None:
+        """Disable the plugin, which runs its hook."""
+        self.call("on_disable", self.plugin.disable)
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -75,6 +95,7 @@ class ManagedPlugin:
     def abandon_change(self) -> None:
         """Forget a change that is being made in another process, of which this one is a fork."""
         self._changing = False
+        self.running = None
 
     def take_defaults(self) -> None:
         """Take the plugin's config as the defaults of its code, with nothing read from a store yet."""
@@ -85,9 +106,9 @@ class ManagedPlugin:
         """Return the plugin's config, or None if it is what was last read from the store."""
         return None if same_json(self.plugin._config, self._last_read) else copy_json(self.plugin._config)
 
-    def config_is_stored(self) -> None:
-        """Take note that the store has the config that the plugin has."""
-        self._last_read = copy_json(self.plugin._config)
+    def config_is_stored(self, config: dict[str, Any] | None = None) -> None:
+        """Take note that the store has this config, or else the one that the plugin has."""
+        self._last_read = copy_json(self.plugin._config if config is None else config)
 
     def apply_config(self, stored: dict[str, Any], origin: str) -> Exception | None:
         """Lay a stored config over the defaults; keep what the plugin changed itself since the last time.
@@ -98,7 +119,8 @@ class ManagedPlugin:
         read = self.defaults | stored
         if same_json(read, self._last_read):
             return None
-        old, new = self.plugin._config, copy_json(read)
+        replaced, new = self.plugin._config, copy_json(read)
+        old = dict(replaced)  # at one moment: another thread may be in set_config
         for key in self._last_read.keys() | old.keys():
             if key not in old:
                 new.pop(key, None)
@@ -108,10 +130,13 @@ class ManagedPlugin:
         if same_json(new, old):
             return None
         self.plugin._config = new
+        for key, value in dict(replaced).items():  # what set_config has put there since
+            if key not in old or old[key] is not value:
+                new[key] = value
         error = None
         if self.enabled:
             try:
-                self.plugin.on_config_changed(copy_json(old), copy_json(new))
+                self.call("on_config_changed", self.plugin.on_config_changed, copy_json(old), copy_json(new))
             except Exception as exc:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR

@@ -26,11 +26,11 @@ CONTRACT = {
     "_fork": "",
     "_words": "",
     "conninfo": "errors",
-    "connections": "errors _fork conninfo",
     "embedded": "errors",
     "events": "",
     "store": "errors",
     "validation": "errors store",
+    "connections": "errors _fork conninfo validation",
     "memory": "errors store validation",
     "postgres": "errors store validation _files conninfo connections",
     "listen": "errors _files conninfo connections",
@@ -248,7 +248,7 @@ def test_each_statement_file_is_loaded_and_each_loaded_statement_is_a_file() -> 
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "load_statement"
     ]
-    assert sorted(loaded) == sorted(path.stem for path in (PACKAGE / "sql").iterdir())
+    assert sorted(loaded) == sorted(path.stem for path in (PACKAGE / "sql").glob("*.sql"))
 
 
 def undocumented(path: Path) -> Iterator[str]:

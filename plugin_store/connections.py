@@ -123,8 +123,8 @@ def about_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | N
         return None
     names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
     return StoreError(
-        f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct the "
-        "row in psql, replace its config with save_config, or delete it"
+        f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
+        "delete it in psql"
     )
 
 

@@ -114,7 +114,7 @@ class ManagedPlugin:
         """Lay a stored config over the defaults; keep what the plugin changed itself since the last time.
 
         Announces a change, to a running plugin first. What its on_config_changed raises is logged and
-        returned, and leaves the plugin in ERROR.
+        returned (an interrupt raised), and leaves the plugin in ERROR.
         """
         read = self.defaults | stored
         if same_json(read, self._last_read):
@@ -133,17 +133,19 @@ class ManagedPlugin:
         for key, value in dict(replaced).items():  # what set_config has put there since
             if key not in old or old[key] is not value:
                 new[key] = value
-        error = None
+        error: BaseException | None = None
         if self.enabled:
             try:
                 self.call("on_config_changed", self.plugin.on_config_changed, copy_json(old), copy_json(new))
-            except Exception as exc:
+            except BaseException as exc:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR
                 error = exc
         self.announce("config_changed", origin=origin)
         if error is not None:
             self.announce("disabled", origin=origin)
+            if not isinstance(error, Exception):
+                raise error
         return error
 
     def undo(self, back: Callable[[], None], status: PluginStatus) -> None:

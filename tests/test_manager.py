@@ -778,6 +778,18 @@ class TestDefaultsAndStoredConfig:
         assert plugin._config == {"a": 1}
         assert "on_config_changed" in caplog.text and "HookError" in caplog.text
 
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()], ids=["interrupt", "exit"])
+    def test_an_interrupt_while_it_takes_one_leaves_error_and_goes_to_the_caller(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore, error: BaseException
+    ) -> None:
+        manager.enable_plugin("analytics")
+        listener = Listener(manager, enabled=["analytics"])
+        plugin.fail("on_config_changed", error=error)
+        with pytest.raises(type(error)):
+            manager.save_config("analytics", {"a": 1})
+        assert (plugin.status, config(store)) == (PluginStatus.ERROR, {"a": 1})
+        assert listener.enabled == set()
+
     def test_a_plugin_that_cannot_take_a_change_can_be_disabled(
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore
     ) -> None:

@@ -592,7 +592,7 @@ class TestErrors:
         for read in (repository.get_all, repository.get_enabled):
             with pytest.raises(StoreError, match=f"the row of plugin 'bad', 'worse' holds .*({reason})"):
                 read()
-        # The cures that it names are some.
+        # It can be mended through the store too.
         repository.save_config("bad", {"a": 1})
         assert repository.delete("worse")
         assert [row.plugin_name for row in repository.get_all()] == ["bad", "good"]

@@ -16,6 +16,7 @@ from psycopg.types.json import JsonbLoader
 from ._fork import renew_after_fork
 from .conninfo import checked_conninfo
 from .errors import SchemaError, StoreError, StoreUnavailableError
+from .validation import MAX_DEPTH
 
 if TYPE_CHECKING:
     from psycopg.abc import AdaptContext, Buffer
@@ -72,6 +73,7 @@ class _ConfigLoader(JsonbLoader):
 
     json.loads, which psycopg's calls by default, takes all bytes for UTF-8, and looks for blanks around the text,
     which the server does not send. A function that the service has set with psycopg's set_json_loads is called as ever.
+    What is nested deeper than may be stored is refused: code that walks it would run out of stack in Python.
     """
 
     def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
@@ -81,10 +83,53 @@ class _ConfigLoader(JsonbLoader):
 
     def load(self, data: Buffer) -> Any:
         text = str(data, self._encoding)
-        return _decode(text)[0] if self.loads is json.loads else self.loads(text)
+        value = _decode(text)[0] if self.loads is json.loads else self.loads(text)
+        # Each level takes a bracket and its end: most configs are too short to be too deep.
+        if len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(value):
+            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        return value
 
 
 _decode = json.JSONDecoder().raw_decode
+
+
+def _too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        items = (item for node in level for item in (node.values() if isinstance(node, dict) else node))
+        level = [item for item in items if isinstance(item, (dict, list))]
+    return bool(level)
+
+
+# What is raised of a value that PostgreSQL can hold and Python cannot.
+UNREADABLE = (ValueError, RecursionError, psycopg.DataError)
+
+
+def about_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | None = None) -> StoreError | None:
+    """Return what to raise instead, naming the plugins whose rows cannot be read; None if it is not for that.
+
+    ``plugin_name`` is for rows that do not begin with it.
+    """
+    if isinstance(exc, UnicodeEncodeError):
+        return StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8")
+    result = cursor.pgresult
+    if result is None or (isinstance(exc, psycopg.Error) and exc.sqlstate is not None):  # there are no rows
+        return None
+    unreadable: dict[str, Exception] = {}
+    for number in range(result.ntuples):
+        cursor.scroll(number, "absolute")
+        try:
+            cursor.fetchone()
+        except UNREADABLE as of_this:
+            name = result.get_value(number, 0) or b""
+            unreadable[plugin_name or name.decode(cursor.connection.info.encoding, "replace")] = of_this
+    if not unreadable:
+        return None
+    names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
+    return StoreError(
+        f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
+        "delete it in psql"
+    )
 
 
 class GivenConnection:
@@ -260,10 +305,16 @@ def _translate(exc: psycopg.Error) -> StoreError:
         happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
         return StoreUnavailableError(f"the database {happened}: {reason}")
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        return StoreError(f"the database role may not do this: {reason}; see the README on roles and grants")
+        return StoreError(
+            f"the database role may not do this: {reason}; to read it needs SELECT on all columns of plugin_config, to "
+            "write INSERT, UPDATE and DELETE too: see sql/recipes/grants.sql, and the README on roles and grants"
+        )
+    if isinstance(exc, psycopg.errors.NotNullViolation):  # ours are all given, or have a default
+        return SchemaError(f"the table plugin_config is newer than this plugin_store: {reason}; update plugin_store")
     if state is not None and state.startswith("42"):
         return SchemaError(
-            f"the table plugin_config is missing from the search_path, or out of date: {reason}; run "
-            "`plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
+            "the table plugin_config is missing from the search_path (or the role may not use its schema), or out of "
+            f"date: {reason}; run `plugin-store migrate` or "
+            "`yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
         )
     return StoreError(f"the database refused: {reason}")

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 LISTEN = load_statement("listen")
 BACKEND_PID = load_statement("backend_pid")
+ANNOUNCES = load_statement("announces")
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 5.0
@@ -124,9 +125,12 @@ class TableListener:
             else:
                 # A pooler makes up the process id that it gives as the server's. Behind one that pools
                 # transactions LISTEN succeeds, and nothing ever arrives.
-                if row == (connection.info.backend_pid,):
+                if row != (connection.info.backend_pid,):
+                    why = "there is a connection pooler before the server"
+                elif connection.execute(ANNOUNCES).fetchone() == (True,):
                     return True
-                why = "there is a connection pooler before the server"
+                else:
+                    why = "the table does not announce its changes: run `plugin-store migrate`"
         if not self._polling:
             logger.warning("polling plugin_config every %s s: %s", self._poll_seconds, why)
         self._polling = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ class ManagedPlugin:
         self.name = plugin.metadata.name
         self._dispatcher = dispatcher
         self._changing = False
+        # The hook that is running, and since when (time.monotonic): for those who wait for it.
+        self.running: tuple[str, float] | None = None
         # Of the row at which a hook last raised: its version, and what to report until it changes.
         self.failed_at: datetime | None = None
         self.failure: str | None = None
@@ -60,7 +63,24 @@ class ManagedPlugin:
 
     def announce(self, what: str, **data: Any) -> None:
         """Dispatch ``plugin.WHAT`` with the plugin's name and ``data``."""
-        self._dispatcher.dispatch(Event(f"plugin.{what}", {"plugin_name": self.name, **data}))
+        event = Event(f"plugin.{what}", {"plugin_name": self.name, **data})
+        self.call(f"a listener of {event.name}", self._dispatcher.dispatch, event)
+
+    def call(self, hook: str, function: Callable[..., object], *arguments: Any) -> None:
+        """Call the function, with ``running`` telling that it runs as this hook; within it another may."""
+        outer, self.running = self.running, (hook, time.monotonic())
+        try:
+            function(*arguments)
+        finally:
+            self.running = outer
+
+    def enable(self) -> None:
+        """Enable the plugin, which runs its hook."""
+        self.call("on_enable", self.plugin.enable)
+
+    def disable(self) -> None:
+        """Disable the plugin, which runs its hook."""
+        self.call("on_disable", self.plugin.disable)
 
     def announce_status(self, what: str, before: PluginStatus, origin: str) -> None:
         """Dispatch ``plugin.WHAT`` with the plugin's status before and now."""
@@ -85,6 +105,7 @@ class ManagedPlugin:
     def abandon_change(self) -> None:
         """Forget a change that is being made in another process, of which this one is a fork."""
         self._changing = False
+        self.running = None
 
     def take_defaults(self) -> None:
         """Take the plugin's config as the defaults of its code, with nothing read from a store yet."""
@@ -95,9 +116,9 @@ class ManagedPlugin:
         """Return the plugin's config, or None if it is what was last read from the store."""
         return None if same_json(self.plugin._config, self._last_read) else copy_json(self.plugin._config)
 
-    def config_is_stored(self) -> None:
-        """Take note that the store has the config that the plugin has."""
-        self._last_read = copy_json(self.plugin._config)
+    def config_is_stored(self, config: dict[str, Any] | None = None) -> None:
+        """Take note that the store has this config, or else the one that the plugin has."""
+        self._last_read = copy_json(self.plugin._config if config is None else config)
 
     def storable(self, config: dict[str, Any]) -> dict[str, Any]:
         """Return a copy of a config; InvalidConfigError for what cannot, or must not, be stored of this plugin."""
@@ -120,7 +141,7 @@ class ManagedPlugin:
         usable = resolve(self.name, config, ("config",), secrets)
         error: Exception | None = None
         try:
-            self.plugin.validate_config(usable)
+            self.call("validate_config", self.plugin.validate_config, usable)
         except Exception as exc:
             error = exc
         # Not while it is handled: whoever logs the new error would find it there.
@@ -155,12 +176,13 @@ class ManagedPlugin:
         """Lay a stored config over the defaults; keep what the plugin changed itself since the last time.
 
         Announces a change, to a running plugin first. What its on_config_changed raises is logged and
-        returned, and leaves the plugin in ERROR.
+        returned (an interrupt raised), and leaves the plugin in ERROR.
         """
         read = self.defaults | stored
         if same_json(read, self._last_read):
             return None
-        old, new = self.plugin._config, copy_json(read)
+        replaced, new = self.plugin._config, copy_json(read)
+        old = dict(replaced)  # at one moment: another thread may be in set_config
         for key in self._last_read.keys() | old.keys():
             if key not in old:
                 new.pop(key, None)
@@ -170,17 +192,22 @@ class ManagedPlugin:
         if same_json(new, old):
             return None
         self.plugin._config = new
-        error = None
+        for key, value in dict(replaced).items():  # what set_config has put there since
+            if key not in old or old[key] is not value:
+                new[key] = value
+        error: BaseException | None = None
         if self.enabled:
             try:
-                self.plugin.on_config_changed(copy_json(old), copy_json(new))
-            except Exception as exc:
+                self.call("on_config_changed", self.plugin.on_config_changed, copy_json(old), copy_json(new))
+            except BaseException as exc:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR
                 error = exc
         self.announce("config_changed", origin=origin, before=copy_json(old), after=copy_json(new))
         if error is not None:
             self.announce_status("disabled", PluginStatus.ENABLED, origin)
+            if not isinstance(error, Exception):
+                raise error
         return error
 
     def undo(self, back: Callable[[], None], status: PluginStatus) -> None:

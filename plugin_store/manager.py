@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from threading import RLock
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from ._fork import renew_after_fork
@@ -20,7 +21,7 @@ from .managed import LOCAL, STORED, ManagedPlugin
 from .plugin import BasePlugin, PluginStatus
 from .restore import RestoreReport, follow
 from .store import DISABLED, ENABLED, PluginConfig
-from .validation import check_name, checked_changes
+from .validation import check_name, checked_changes, copy_json
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from .store import PluginConfigStore
 
 logger = logging.getLogger(__name__)
+
+# Seconds after which a thread that waits for the manager says in the log what holds it up.
+PATIENCE = 5.0
+# How often at most, for each plugin, a sync begins again because hooks or listeners changed something.
+ROUNDS = 10
 
 
 class PluginManager:
@@ -43,6 +49,7 @@ class PluginManager:
     Thread-safe, one change at a time: hooks and listeners run while the manager is locked. They may call it
     again from their own thread, except to enable or disable the plugin whose hook is running, or of whose change
     they are being told. Reading takes no lock. Errors of the store go to the caller of the method that met them.
+    Who waits for another thread's hook for more than 5 seconds says so in the log, once, and waits on.
     """
 
     def __init__(
@@ -92,7 +99,7 @@ class PluginManager:
         """
         managed = ManagedPlugin(plugin, self._event_dispatcher)
         check_name(managed.name)
-        with self._lock:
+        with self._locked():
             if managed.name in self._plugins:
                 raise PluginAlreadyRegisteredError(f"Plugin {managed.name!r} already registered: names are unique")
             if plugin.status is PluginStatus.DISCOVERED:
@@ -107,7 +114,7 @@ class PluginManager:
         initialize raises.
         """
         with self._changing(name) as managed:
-            managed.plugin.initialize(config)
+            managed.call("initialize", managed.plugin.initialize, config)
             managed.take_defaults()
             managed.announce("initialized")
 
@@ -173,7 +180,7 @@ class PluginManager:
                 raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
             was, failure = managed.plugin.status, None
             try:
-                managed.plugin.disable()
+                managed.disable()
             except BaseException as exc:
                 failure = exc
             try:
@@ -184,7 +191,7 @@ class PluginManager:
                     logger.error("plugin %r: on_disable raised", name, exc_info=failure)
                     managed.announce_status("disabled", was, LOCAL)
                 elif was is PluginStatus.ENABLED:
-                    managed.undo(managed.plugin.enable, was)
+                    managed.undo(managed.enable, was)
                 else:
                     managed.plugin._status = was
                 raise
@@ -202,7 +209,7 @@ class PluginManager:
         plugin learns of it by on_config_changed; what that raises goes to the caller and leaves ERROR, and
         the config is stored.
         """
-        with self._lock:
+        with self._locked():
             managed = self._get(name)
             self._version += 1
             checked = managed.storable(config)
@@ -216,7 +223,7 @@ class PluginManager:
 
         Keys that another process writes meanwhile stay, and no default is stored. Else as save_config.
         """
-        with self._lock:
+        with self._locked():
             managed = self._get(name)
             self._version += 1
             checked, gone = checked_changes(name, managed.storable(changes), remove)
@@ -232,7 +239,7 @@ class PluginManager:
 
         For what is to be stored by other ways: ``import_plugins(…, check=manager.check_config)``.
         """
-        with self._lock:
+        with self._locked():
             if (managed := self._plugins.get(name)) is not None:
                 managed.check(managed.defaults | managed.storable(config))
 
@@ -244,7 +251,7 @@ class PluginManager:
         load_persisted_state. Dependencies come first; a plugin that needs one which is not enabled is logged and
         left for the next time. Else raises as enable_plugin.
         """
-        with self._lock:
+        with self._locked():
             needs = {name: set(names).intersection(self._get(name).needs) for name in names}
             order = in_dependency_order(needs)
             return [name for name in [*order, *sorted(needs.keys() - set(order))] if self._enable_default(name)]
@@ -258,7 +265,7 @@ class PluginManager:
         is in the report, and stops none of the others. Rows without a registered plugin are left alone. If the store
         cannot be read its error is raised and nothing is changed.
         """
-        with self._lock:
+        with self._locked():
             return RestoreReport() if self._store is None else self._follow(_all_rows(self._store))[0]
 
     def sync(self) -> RestoreReport:
@@ -271,6 +278,23 @@ class PluginManager:
         its row changes. Report and errors are those of load_persisted_state, which is the same at start-up.
         """
         return self.load_persisted_state()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        lock = self._lock
+        if not lock.acquire(timeout=PATIENCE):
+            calls = [(*call, managed.name) for managed in list(self._plugins.values()) if (call := managed.running)]
+            # Of those within each other, the innermost.
+            hook, since, name = max(calls, key=lambda call: call[1], default=("", 0.0, ""))
+            logger.warning(
+                "waiting for the plugin manager: another thread is in %s; all changes wait for it",
+                f"{hook} of plugin {name!r}, for {monotonic() - since:.1f} s" if hook else "a change, at the store",
+            )
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _locked_here(self) -> bool:
         """Return whether the calling thread is within the manager, in a hook or listener."""
@@ -294,7 +318,7 @@ class PluginManager:
 
     @contextmanager
     def _changing(self, name: str) -> Iterator[ManagedPlugin]:
-        with self._lock:
+        with self._locked():
             managed = self._get(name)
             self._version += 1
             with managed.changing():
@@ -314,11 +338,20 @@ class PluginManager:
 
         Returns the report, and the rows that were applied in the end.
         """
+        rounds = 0
         while True:
             self._version += 1
             outdated = partial(self._has_changed_since, self._version)
             report = follow(self._plugins, rows, outdated)
+            rounds += 1
             if not outdated():
+                return report, rows
+            if rounds > ROUNDS * len(self._plugins):
+                logger.error(
+                    "hooks or listeners changed plugins again in each of %s rounds of a sync: it ends here, before all "
+                    "is as the rows say; let hooks change only what is not yet as they want it",
+                    rounds,
+                )
                 return report, rows
             assert self._store is not None  # it gave the rows
             rows = _all_rows(self._store)
@@ -351,7 +384,7 @@ class PluginManager:
                 config = None  # it must not hold the brake
             self._store.save(managed.name, status, config)
             if config is not None:
-                managed.config_is_stored()
+                managed.config_is_stored(config)
 
     def _enable_default(self, name: str) -> bool:
         with self._changing(name) as managed:
@@ -392,28 +425,32 @@ class PluginManager:
 
     def _enable(self, managed: ManagedPlugin, row: PluginConfig | None, store: Callable[[], None]) -> None:
         """Check all that can be, run the hook, call ``store``, announce; undo the hook if storing fails."""
-        for need in managed.needs:
-            if not self.is_enabled(need):
-                raise DependencyError(f"Cannot enable plugin {managed.name!r}: {dependency_missing(need)}")
+        self._check_needs(managed)
         was = managed.plugin.status
         if managed.initialized:
             managed.check(managed.plugin._config)
             if self._store is not None:
                 _config_to_save(managed, row)
-        managed.plugin.enable()
+        managed.enable()
         try:
+            self._check_needs(managed)  # again: the hook may have disabled one
             store()
         except BaseException:
             if was is not PluginStatus.ENABLED:
-                managed.undo(managed.plugin.disable, was)
+                managed.undo(managed.disable, was)
             raise
         if was is not PluginStatus.ENABLED:
             managed.announce_status("enabled", was, LOCAL)
 
+    def _check_needs(self, managed: ManagedPlugin) -> None:
+        for need in managed.needs:
+            if not self.is_enabled(need):
+                raise DependencyError(f"Cannot enable plugin {managed.name!r}: {dependency_missing(need)}")
+
 
 def _config_to_save(managed: ManagedPlugin, row: PluginConfig | None) -> dict[str, Any] | None:
     """Return the config to store with a status, None to keep that of the row; InvalidConfigError if it must not be."""
-    config = managed.config_to_store() if row is not None else managed.plugin._config
+    config = managed.config_to_store() if row is not None else copy_json(managed.plugin._config)
     return None if config is None else managed.storable(config)
 
 

@@ -138,7 +138,10 @@ class BasePlugin(ABC):
 
     def set_config(self, key: str, value: Any) -> None:
         """Set a key in memory; it is stored when the manager next enables or disables the plugin."""
-        self._config[key] = value
+        config = None
+        while config is not self._config:  # a manager may put another in its place meanwhile
+            config = self._config
+            config[key] = value
 
     def get_blueprint(self) -> Blueprint | None:
         """Return the plugin's Flask blueprint, or None if it has no routes."""

@@ -11,9 +11,11 @@ from psycopg.types.json import Jsonb
 
 from ._files import load_statement
 from .connections import (
+    UNREADABLE,
     Connection,
     GivenConnection,
     PooledConnections,
+    about_rows,
     connect,
     connection_lost,
     connections_after,
@@ -58,7 +60,8 @@ class PluginConfigRepository:
 
     Methods raise StoreUnavailableError when the database cannot be reached (or the pool has no free
     connection in its timeout), SchemaError when the table is missing or of another version, StoreError for
-    whatever else the database refuses; the driver's error is the cause.
+    whatever else the database refuses; the driver's error is the cause. StoreError too for a row made by hand that
+    holds what Python cannot read, naming its plugin: a write that leaves that value in the row is made all the same.
     """
 
     def __init__(self, pool: ConnectionPool[Any] | Connection) -> None:
@@ -198,11 +201,21 @@ class PluginConfigRepository:
 
     def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
         with self._connections.take() as cursor:
-            return cursor.execute(statement, values, prepare=True).fetchone()
+            try:
+                return cursor.execute(statement, values, prepare=True).fetchone()
+            except UNREADABLE as exc:
+                if (error := about_rows(exc, cursor, values["plugin_name"])) is None:
+                    raise
+                raise error from exc
 
     def _all(self, statement: LiteralString) -> list[PluginConfig]:
         with self._connections.take() as cursor:
-            return [PluginConfig(*row) for row in cursor.execute(statement, prepare=True).fetchall()]
+            try:
+                return [PluginConfig(*row) for row in cursor.execute(statement, prepare=True).fetchall()]
+            except UNREADABLE as exc:
+                if (error := about_rows(exc, cursor)) is None:
+                    raise
+                raise error from exc
 
     def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
         with self._connections.take() as cursor:

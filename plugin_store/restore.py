@@ -110,7 +110,7 @@ class _Following:
             if not managed.enabled and not managed.in_change:
                 try:
                     with managed.changing():
-                        managed.plugin.enable()
+                        managed.enable()
                 except Exception as exc:
                     self.fail(managed, "on_enable", exc)
                     return
@@ -132,7 +132,7 @@ class _Following:
         for name in self.until_outdated(reversed(order)):
             try:
                 with running[name].changing():
-                    running[name].plugin.disable()
+                    running[name].disable()
             except Exception as exc:
                 self.fail(running[name], "on_disable", exc)
             running[name].announce_status("disabled", PluginStatus.ENABLED, STORED)

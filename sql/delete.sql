@@ -1,4 +1,4 @@
--- Forget a plugin; a row comes back if there was one.
+-- Forget a plugin; its name comes back if there was a row. Not its config: one that cannot be read is deleted too.
 DELETE FROM plugin_config
  WHERE plugin_name = %(plugin_name)s
-RETURNING plugin_name, status, config, id, enabled_at, disabled_at, created_at, updated_at
+RETURNING plugin_name

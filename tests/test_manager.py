@@ -779,6 +779,18 @@ class TestDefaultsAndStoredConfig:
         assert plugin._config == {"a": 1}
         assert "on_config_changed" in caplog.text and "HookError" in caplog.text
 
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()], ids=["interrupt", "exit"])
+    def test_an_interrupt_while_it_takes_one_leaves_error_and_goes_to_the_caller(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore, error: BaseException
+    ) -> None:
+        manager.enable_plugin("analytics")
+        listener = Listener(manager, enabled=["analytics"])
+        plugin.fail("on_config_changed", error=error)
+        with pytest.raises(type(error)):
+            manager.save_config("analytics", {"a": 1})
+        assert (plugin.status, config(store)) == (PluginStatus.ERROR, {"a": 1})
+        assert listener.enabled == set()
+
     def test_a_plugin_that_cannot_take_a_change_can_be_disabled(
         self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore
     ) -> None:
@@ -1626,6 +1638,34 @@ class TestHooksAndListenersThatCallTheManager:
         assert status(store) == "enabled"
         assert "HookError" in caplog.text
 
+    def test_a_hook_that_disables_what_its_plugin_depends_on_is_undone(self, store: FailingStore) -> None:
+        base, child = ExamplePlugin("base"), ExamplePlugin("child", "base")
+        manager = started(store, base, child)
+        manager.enable_plugin("base")
+        listener = Listener(manager, enabled=["base"])
+        child.on["on_enable"] = lambda: manager.disable_plugin("base")
+        with pytest.raises(DependencyError, match="Cannot enable plugin 'child': Dependency 'base' not enabled"):
+            manager.enable_plugin("child")
+        assert child.log == ["on_enable", "on_disable"]
+        assert (child.status, base.status) == (PluginStatus.INITIALIZED, PluginStatus.DISABLED)
+        assert (status(store, "child"), status(store, "base")) == (None, "disabled")
+        assert listener.enabled == set()
+
+    def test_a_hook_that_changes_its_row_and_raises_does_not_keep_a_sync_from_ending(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        store.save("analytics", "enabled", {"tries": 0})
+
+        def hook() -> None:
+            manager.save_config("analytics", {"tries": plugin.get_config("tries") + 1})
+            raise HookError("never")
+
+        plugin.on["on_enable"] = hook
+        assert manager.sync().failed == {"analytics": "on_enable raised HookError: never"}
+        assert config(store) == {"tries": 11}
+        (message,) = [message for message in caplog.messages if "rounds" in message]
+        assert message.startswith("hooks or listeners changed plugins again in each of 11 rounds of a sync")
+
 
 class TestBeforeAndAfter:
     @pytest.fixture
@@ -1791,6 +1831,88 @@ class TestThreads:
                 manager.disable_plugin(f"plugin {number}")
 
         _at_once(8, work)
+
+    @pytest.mark.parametrize(
+        ("hook", "message"),
+        [
+            ("on_enable", "another thread is in on_enable of plugin 'analytics', for "),
+            ("listener", "another thread is in a listener of plugin.enabled of plugin 'analytics', for "),
+            ("store", "another thread is in a change, at the store;"),
+        ],
+    )
+    def test_who_waits_long_is_told_once_in_the_log_for_what(
+        self,
+        manager: PluginManager,
+        plugin: ExamplePlugin,
+        store: FailingStore,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        hook: str,
+        message: str,
+    ) -> None:
+        monkeypatch.setattr("plugin_store.manager.PATIENCE", 0.05)
+        in_hook, go_on = Event(), Event()
+
+        def hang(*_: object) -> None:
+            in_hook.set()
+            assert go_on.wait(timeout=20)
+
+        manager.event_dispatcher.add_listener("plugin.enabled", hang if hook == "listener" else bool)
+        plugin.on["on_enable"] = hang if hook == "on_enable" else bool
+        store.before["save"] = hang if hook == "store" else bool
+        threads = [Thread(target=manager.enable_plugin, args=("analytics",)), Thread(target=manager.sync)]
+        threads[0].start()
+        assert in_hook.wait(timeout=20)
+        threads[1].start()
+        until(lambda: caplog.messages)
+        go_on.set()
+        for thread in threads:
+            thread.join(timeout=20)
+            assert not thread.is_alive()
+        (said,) = caplog.messages
+        assert said.startswith("waiting for the plugin manager: ") and message in said
+
+    def test_nothing_that_set_config_sets_meanwhile_is_lost(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore
+    ) -> None:
+        # Where another thread may be in the middle of a change: the store is asked, and hands out its rows.
+        store.save("analytics", "disabled", {"a": 1})
+        store.before["save"] = lambda: plugin.set_config("while storing", 1)
+        plugin.set_config("before", 1)
+        manager.enable_plugin("analytics")
+        assert config(store) == {"a": 1, "before": 1}
+        store.save_config("analytics", {"a": 2, "before": 1})
+        manager.sync()
+        assert plugin._config == {"a": 2, "before": 1, "while storing": 1}
+        manager.enable_plugin("analytics")
+        assert config(store) == plugin._config
+
+    def test_nor_what_it_sets_while_a_config_is_applied(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore
+    ) -> None:
+        class Meanwhile:
+            def __eq__(self, other: object) -> bool:  # as the configs are compared
+                plugin.set_config("meanwhile", 1)
+                return False
+
+        store.save_config("analytics", {"a": 0})
+        manager.sync()
+        plugin.set_config("a", Meanwhile())
+        store.save_config("analytics", {"a": 1, "b": 2})
+        manager.sync()
+        assert (plugin.get_config("b"), plugin.get_config("meanwhile")) == (2, 1)
+
+    def test_nor_what_it_is_about_to_set_when_a_config_is_applied(
+        self, manager: PluginManager, plugin: ExamplePlugin, store: FailingStore
+    ) -> None:
+        class Key(str):
+            def __hash__(self) -> int:  # with the config in hand, before it is changed
+                store.save_config("analytics", {"a": 1})
+                manager.sync()
+                return super().__hash__()
+
+        plugin.set_config(Key("meanwhile"), 1)
+        assert plugin._config == {"a": 1, "meanwhile": 1}
 
     def test_reading_does_not_wait_for_a_hook(self, manager: PluginManager, plugin: ExamplePlugin) -> None:
         in_hook, go_on = Event(), Event()

@@ -56,6 +56,14 @@ each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys
 in_and_out_of_autocommit_mode = pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transactions"])
 
 
+# Configs that the table allows and Python cannot read, with what is said of them.
+NOT_FOR_PYTHON = {
+    "an integer of 5,000 digits": ("""{"a": """ + "9" * 5000 + "}", "Exceeds the limit"),
+    "2,000 levels": ("""{"a": """ + "[" * 2000 + "]" * 2000 + "}", "maximum recursion depth|nested deeper than 100"),
+    "101 levels": ("""{"a": """ + "[" * 100 + "]" * 100 + "}", "nested deeper than 100 levels"),
+}
+
+
 @contextmanager
 def pool_of_one(url: str, **kwargs: Any) -> Iterator[ConnectionPool[Any]]:
     with ConnectionPool(url, min_size=1, max_size=1, timeout=20, kwargs=kwargs, open=True) as pool:
@@ -575,6 +583,81 @@ class TestErrors:
         )
         with pytest.raises(StoreError, match="'analytics' was not stored: a trigger or rule on plugin_config"):
             repository.save("analytics", "enabled")
+
+    @pytest.mark.parametrize("what", NOT_FOR_PYTHON)
+    def test_a_config_that_python_cannot_read_is_a_store_error_that_names_the_plugin(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any], what: str
+    ) -> None:
+        config, reason = NOT_FOR_PYTHON[what]
+        repository.save("good", "enabled")
+        for name in ("bad", "worse"):
+            connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, %s, 'enabled', %s)", (name, config))
+        for call in (
+            lambda: repository.get_by_name("bad"),
+            lambda: repository.get_config("bad"),
+            lambda: repository.save("bad", "enabled"),
+        ):
+            with pytest.raises(StoreError, match=f"the row of plugin 'bad' holds .*({reason})") as caught:
+                call()
+            assert type(caught.value) is StoreError and caught.value.__cause__ is not None
+        for read in (repository.get_all, repository.get_enabled):
+            with pytest.raises(StoreError, match=f"the row of plugin 'bad', 'worse' holds .*({reason})"):
+                read()
+        # It can be mended through the store too.
+        repository.save_config("bad", {"a": 1})
+        assert repository.delete("worse")
+        assert [row.plugin_name for row in repository.get_all()] == ["bad", "good"]
+
+    def test_so_is_a_timestamp_that_it_cannot_read(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    ) -> None:
+        connection.execute("INSERT INTO plugin_config (plugin_name, enabled_at) VALUES ('bad', 'infinity')")
+        for call in (lambda: repository.get_by_name("bad"), repository.get_all):
+            with pytest.raises(StoreError, match=r"plugin 'bad' holds .*timestamp too large") as caught:
+                call()
+            assert isinstance(caught.value.__cause__, psycopg.DataError)
+        assert repository.get_config("bad") == {}
+        assert repository.delete("bad")
+
+    def test_configs_of_100_levels_are_read(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    ) -> None:
+        text = """{"a": [[], """ + """{"": """ * 98 + "0" + "}" * 98 + "]}"
+        connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, 'deep', 'enabled', %s)", (text,))
+        assert repository.get_config("deep") == json.loads(text)
+        repository.save_config("deep", json.loads(text))
+
+    def test_a_name_that_the_connection_cannot_send_is_a_store_error(self, database_url: str) -> None:
+        with pool_of_one(database_url, client_encoding="latin1") as pool:
+            with pytest.raises(StoreError, match="client_encoding has no '☃': connect with client_encoding=utf8"):
+                PluginConfigRepository(pool).get_by_name("☃")
+            assert PluginConfigRepository(pool).get_all() == []
+
+    @pytest.mark.parametrize("call", ["get_by_name", "get_all"])
+    def test_errors_of_a_json_decoder_of_the_callers_that_end_are_its_own(
+        self, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch, call: str
+    ) -> None:
+        repository.save("analytics", "enabled")
+        failures = [ValueError("not today")]
+
+        def loads(text: "str | bytes") -> Any:
+            if failures:
+                raise failures.pop()
+            return json.loads(text)
+
+        monkeypatch.setattr(json_types._JsonLoader, "_loads", json_types._JsonLoader._loads)
+        json_types.set_json_loads(loads)
+        arguments = ["analytics"] if call == "get_by_name" else []
+        with pytest.raises(ValueError, match="not today"):
+            getattr(repository, call)(*arguments)
+
+    def test_a_column_that_must_be_given_and_is_not_ours_is_a_schema_error(
+        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    ) -> None:
+        connection.execute("ALTER TABLE plugin_config ADD owner text NOT NULL")
+        with pytest.raises(SchemaError, match=r"newer than this plugin_store: .*\"owner\"(.|\n)*; update"):
+            repository.save("analytics", "enabled")
+        assert repository.get_all() == []
 
     def test_errors_that_are_not_the_drivers_pass_unchanged(self, repository: PluginConfigRepository) -> None:
         with pytest.raises(TypeError):

@@ -395,6 +395,27 @@ def test_on_a_replica_it_polls_and_says_so_once(caplog: pytest.LogCaptureFixture
     assert polling_messages(caplog) == ["polling plugin_config every 0.05 s: the server is a read-only replica"]
 
 
+@pytest.mark.parametrize("how", ["missing", "disabled"])
+def test_without_the_triggers_it_polls_and_says_what_to_run(
+    service: Service,
+    database_url: str,
+    repository: PluginConfigRepository,
+    connection: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+    how: str,
+) -> None:
+    if how == "missing":
+        connection.execute("DROP FUNCTION plugin_config_notify() CASCADE")
+    else:
+        connection.execute("ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_rows")
+    with settled(PluginWatcher(service.manager, database_url, poll_seconds=0.05), service):
+        repository.save("a", "enabled")
+        assert wait_until(lambda: "a" in service.enabled)
+    assert polling_messages(caplog) == [
+        "polling plugin_config every 0.05 s: the table does not announce its changes: run `plugin-store migrate`"
+    ]
+
+
 def test_it_listens_again_when_the_replica_becomes_the_primary() -> None:
     with OwnServer() as server:
         migrate(server.url)

@@ -1,0 +1,52 @@
+-- Makes three roles for plugin_store, and gives each what it needs and no more:
+--
+--   owner    migrates: may create in the schema, and owns what the migrations made
+--   service  reads and writes rows, and follows them (LISTEN needs no grant)
+--   reader   reads and follows rows: `plugin-store list`, `show` and `watch`, dashboards
+--
+-- Run it as a superuser before the first migration, which the owner does, and once more after it, when there is a
+-- table to grant. It may be run again at any time, and takes over a table that another role has migrated:
+--
+--   psql "$DATABASE_URL" -v owner=plugins_owner -v service=plugins_service -v reader=plugins_reader -f grants.sql
+--
+-- The roles may log in, and have no password until you give them one (\password plugins_owner). The schema is the
+-- first of the search_path that exists, as for everything else here.
+\set ON_ERROR_STOP on
+\set QUIET on
+BEGIN;
+
+SELECT format('CREATE ROLE %I LOGIN', name)
+  FROM unnest(ARRAY[:'owner', :'service', :'reader']) AS wanted (name)
+ WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+\gexec
+
+SELECT current_schema() AS schema,
+       current_database() AS database,
+       to_regclass('plugin_config') IS NOT NULL AS migrated
+\gset
+GRANT CONNECT ON DATABASE :"database" TO :"owner", :"service", :"reader";
+GRANT USAGE ON SCHEMA :"schema" TO :"owner", :"service", :"reader";
+GRANT CREATE ON SCHEMA :"schema" TO :"owner";
+
+-- The table, what yoyo keeps beside it, and the functions of the triggers.
+SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
+  FROM pg_class
+ WHERE relnamespace = :'schema'::regnamespace
+   AND relname IN ('plugin_config', '_yoyo_log', '_yoyo_migration', '_yoyo_version', 'yoyo_lock')
+ UNION ALL
+SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'owner')
+  FROM pg_proc
+ WHERE pronamespace = :'schema'::regnamespace
+   AND proname IN ('plugin_config_stamp', 'plugin_config_notify')
+\gexec
+
+\if :migrated
+    REVOKE ALL ON plugin_config FROM PUBLIC, :"service", :"reader";
+    GRANT SELECT, INSERT, UPDATE, DELETE ON plugin_config TO :"service";
+    GRANT SELECT ON plugin_config TO :"reader";
+    COMMIT;
+    \echo the roles are ready
+\else
+    COMMIT;
+    \echo the roles are made: migrate as the owner, then run this again, for there is no table plugin_config yet
+\endif

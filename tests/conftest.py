@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from pytest_postgresql import factories
@@ -26,6 +27,7 @@ from plugin_store.embedded import EmbeddedPostgres
 from plugin_store.migrate import migrate
 
 pytest.register_assert_rewrite("plugin_store.testing")
+settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_fuzz.py: --hypothesis-profile=long
 
 # What a developer's shell sets must not lead a test to a database of theirs.
 for variable in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL", "FLASK_APP"]:

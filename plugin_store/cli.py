@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
 def _migrate(args: argparse.Namespace) -> None:
     from .migrate import migrate
 
-    applied = migrate(_database(args))
+    applied = migrate(_database(args), wait_seconds=args.wait)
     if args.json:
         _print_json({"applied": applied})
     elif applied:
@@ -193,6 +193,7 @@ def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     from .postgres import PluginConfigRepository
 
     with connect(_database(args)) as connection, connection.transaction():
+        connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
         yield PluginConfigRepository(connection)
 
 
@@ -295,7 +296,17 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    command(commands, "migrate", _migrate, "make the table, or bring it up to date, with yoyo", "plugin-store migrate")
+    migrate = command(
+        commands,
+        "migrate",
+        _migrate,
+        "make the table, or bring it up to date, with yoyo",
+        "plugin-store migrate",
+        "plugin-store migrate --wait 30",
+    )
+    migrate.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=0.0, help="try for so long to reach the database, 0 by default"
+    )
     command(
         commands,
         "list",

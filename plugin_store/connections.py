@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
+import time
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,23 +15,48 @@ from psycopg.pq import Format, TransactionStatus
 from psycopg.rows import RowFactory, tuple_row
 from psycopg.types.json import JsonbLoader
 
+from ._files import load_statement
 from ._fork import renew_after_fork
 from .conninfo import checked_conninfo
 from .errors import SchemaError, StoreError, StoreUnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from psycopg.abc import AdaptContext, Buffer
     from psycopg_pool import ConnectionPool
 
 Connection = psycopg.Connection[Any]
 Row = TypeVar("Row")
 
+logger = logging.getLogger(__name__)
+
+BACKEND_PID = load_statement("backend_pid")
 JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
-def connect(conninfo: str) -> Connection:
-    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not."""
+def connect(conninfo: str, wait_seconds: float = 0) -> Connection:
+    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not.
+
+    Before that it tries again for up to ``wait_seconds``, and logs once that it does. An attempt under way is not cut
+    short: how long one takes is libpq's ``connect_timeout``.
+    """
     conninfo = checked_conninfo(conninfo)
+    end, delay = time.monotonic() + wait_seconds, 0.05
+    while True:
+        try:
+            return _connect(conninfo)
+        except StoreUnavailableError as exc:
+            left = end - time.monotonic()
+            if not left > 0:  # also if it is not a number
+                raise
+            if delay == 0.05:
+                logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
+        time.sleep(min(delay, left))
+        delay = min(2 * delay, 1.0)
+
+
+def _connect(conninfo: str) -> Connection:
     with translated_errors():
         try:
             connection: Connection = psycopg.connect(
@@ -86,6 +113,8 @@ _decode = json.JSONDecoder().raw_decode
 class GivenConnection:
     """The one connection that a caller gave, in whatever transaction it is."""
 
+    prepare: bool | None = None  # as its prepare_threshold says, which is the caller's to set
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._inherited = False
@@ -97,11 +126,13 @@ class GivenConnection:
             raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
         return nullcontext(self._connection)
 
+    take_live = take  # there is no other
+
     def cursor(self, connection: Connection) -> psycopg.Cursor[Any]:
         """Return a new one: the caller may use the connection in several threads."""
         return new_cursor(connection, tuple_row)
 
-    def replace_lost(self, exc: psycopg.Error) -> bool:
+    def replace_lost(self) -> bool:
         """Return False: what was lost with it is the caller's transaction."""
         return False
 
@@ -112,6 +143,10 @@ class GivenConnection:
 class PooledConnections:
     """Connections from a pool. In a forked child, from a new one like it: the parent's sockets are not ours to use."""
 
+    # At once: a pool hands out its connections in turn, and the default, to prepare at the sixth use, would plan each
+    # statement five times on every connection.
+    prepare: bool | None = True
+
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool: ConnectionPool[Any] | None = pool
         self._cursors: dict[Connection, psycopg.Cursor[Any]] = {}
@@ -121,14 +156,16 @@ class PooledConnections:
         renew_after_fork(self)
 
     def take(self) -> AbstractContextManager[Connection]:
-        """Return one, in autocommit mode, for a ``with`` block."""
-        return _Borrowed(self._pool or self._renewed())
+        """Return one, in autocommit mode, for a ``with`` block; StoreUnavailableError if the pool gives none."""
+        return _Borrowed(self._pool or self._renewed(), self.cursor)
 
-    def replace_lost(self, exc: psycopg.Error) -> bool:
-        """Replace the pool's connections that are as dead as the one that raised; return False if it was the pool."""
-        from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+    def take_live(self) -> AbstractContextManager[Connection]:
+        """The same, for a write: one that the server has ended while it was idle is replaced."""
+        return _Borrowed(self._pool or self._renewed(), self.cursor, live=True)
 
-        if self._pool is None or isinstance(exc, (PoolClosed, PoolTimeout, TooManyRequests)):
+    def replace_lost(self) -> bool:
+        """Replace the pool's connections that are as dead as the one that raised; return whether it could be done."""
+        if self._pool is None:
             return False
         self._pool.check()
         return True
@@ -140,6 +177,8 @@ class PooledConnections:
             for known in list(self._cursors):
                 if known.closed:  # the pool has replaced it
                     self._cursors.pop(known, None)
+            if connection.prepare_threshold is not None and _is_pooled(connection):
+                connection.prepare_threshold = None
             cursor = self._cursors[connection] = new_cursor(connection, tuple_row)
         return cursor
 
@@ -192,25 +231,53 @@ class PooledConnections:
         self.close_at_exit()  # the one that is to come, for no one else can
 
 
+def _is_pooled(connection: Connection) -> bool:
+    """Return whether there is a connection pooler before the server, such as PgBouncer.
+
+    It makes up the process id that it gives as the server's. One that pools transactions runs what two of its clients
+    prepare on the same session, and psycopg names both alike: one client's read would run another's DELETE.
+    """
+    row = new_cursor(connection, tuple_row).execute(BACKEND_PID, prepare=False).fetchone()
+    return row != (connection.info.backend_pid,)
+
+
 class _Borrowed:
     """A context manager that takes a connection from the pool in autocommit mode, and returns it as it was.
 
     Outside of autocommit mode a statement takes three round trips: BEGIN, itself, COMMIT.
     """
 
-    def __init__(self, pool: ConnectionPool[Any]) -> None:
+    def __init__(self, pool: ConnectionPool[Any], meet: Callable[[Connection], object], *, live: bool = False) -> None:
         self._pool = pool
+        self._meet = meet
+        self._live = live
         self._connection: Connection
         self._autocommit: bool
 
     def __enter__(self) -> Connection:
-        self._connection = self._pool.getconn()
+        try:
+            return self._take()
+        except psycopg.OperationalError:
+            # The server has ended it, most often. Nothing has been asked of it yet, so a write may go to another.
+            self._pool.check()
+            return self._take()
+
+    def _take(self) -> Connection:
+        try:
+            self._connection = self._pool.getconn()
+        except psycopg.OperationalError as exc:
+            raise _no_connection(self._pool, exc) from exc
         self._autocommit = self._connection.autocommit
         try:
+            if self._live:
+                # The first reads the server's last words, if there are any, and the second sees that it has hung up.
+                self._connection.pgconn.consume_input()
+                self._connection.pgconn.consume_input()
             if self._connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 self._connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:
                 self._connection.autocommit = True
+            self._meet(self._connection)
         except BaseException:
             self._pool.putconn(self._connection)
             raise
@@ -222,6 +289,17 @@ class _Borrowed:
                 self._connection.autocommit = False
         finally:
             self._pool.putconn(self._connection)
+
+
+def _no_connection(pool: ConnectionPool[Any], exc: psycopg.OperationalError) -> StoreUnavailableError:
+    from psycopg_pool import PoolTimeout
+
+    if not isinstance(exc, PoolTimeout):
+        return StoreUnavailableError(f"the pool gives no connection: {exc}")
+    size = "1 connection is" if pool.max_size == 1 else f"{pool.max_size} connections are"
+    return StoreUnavailableError(
+        f"the pool has no free connection: {exc}; either its {size} in use (its max_size), or the database is away"
+    )
 
 
 class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)
@@ -255,6 +333,11 @@ def _translate(exc: psycopg.Error) -> StoreError:
     if connection_lost(exc):
         happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
         return StoreUnavailableError(f"the database {happened}: {reason}")
+    if isinstance(exc, (psycopg.errors.DuplicatePreparedStatement, psycopg.errors.InvalidSqlStatementName)):
+        return StoreError(
+            f"the connection does not keep what is prepared on it: {reason}; if there is a connection pooler before "
+            "the server, have psycopg prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})"
+        )
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
         return StoreError(f"the database role may not do this: {reason}; see the README on roles and grants")
     if state is not None and state.startswith("42"):

@@ -15,14 +15,13 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ._files import load_statement
-from .connections import Connection, connect, translated_errors
+from .connections import BACKEND_PID, Connection, connect, translated_errors
 from .conninfo import checked_conninfo
 from .errors import StoreError
 
 logger = logging.getLogger(__name__)
 
 LISTEN = load_statement("listen")
-BACKEND_PID = load_statement("backend_pid")
 
 FIRST_DELAY = 0.05
 LONGEST_DELAY = 5.0

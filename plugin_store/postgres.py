@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
 Result = TypeVar("Result")
+Take = Callable[[], AbstractContextManager[Connection]]
 
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
@@ -58,6 +59,8 @@ class PluginConfigRepository:
     ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller
     commits or rolls back.
 
+    Behind a connection pooler nothing is prepared, and a call is one round trip all the same.
+
     Methods raise StoreUnavailableError when the database cannot be reached (or the pool has no free
     connection in its timeout), SchemaError when the table is missing or of another version, StoreError for
     whatever else the database refuses; the driver's error is the cause.
@@ -73,14 +76,20 @@ class PluginConfigRepository:
     @classmethod
     @contextmanager
     def open(
-        cls, conninfo: str = "", *, min_size: int = 1, max_size: int = 4, timeout: float = 30.0
+        cls,
+        conninfo: str = "",
+        *,
+        min_size: int = 1,
+        max_size: int = 4,
+        timeout: float = 30.0,
+        wait_seconds: float = 0.0,
     ) -> Iterator[PluginConfigRepository]:
         """Open a pool of its own, and close it at the end of the ``with`` block.
 
         ``conninfo`` is a libpq connection string or URL; where it says nothing, the PG* variables do.
         The pool keeps ``min_size`` to ``max_size`` connections; a call waits up to ``timeout`` seconds
-        for a free one. Raises StoreUnavailableError at once if the database cannot be reached, and
-        InvalidDatabaseURLError for a conninfo that cannot be read.
+        for a free one. Raises StoreUnavailableError if the database cannot be reached, at once or after trying again
+        for ``wait_seconds``, and InvalidDatabaseURLError for a conninfo that cannot be read.
         """
         from psycopg_pool import ConnectionPool
 
@@ -95,7 +104,7 @@ class PluginConfigRepository:
             open=False,
         )
         # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
-        first.append(connect(conninfo))
+        first.append(connect(conninfo, wait_seconds))
         pool.open()
         pool.putconn(pool.getconn())
         repository = cls(pool)
@@ -176,16 +185,16 @@ class PluginConfigRepository:
         """Run what may be repeated: once more on another connection, if the first was lost."""
         with translated_errors():
             try:
-                return run(*args)
+                return run(self._connections.take, *args)
             except psycopg.OperationalError as exc:
-                if not (connection_lost(exc) and self._connections.replace_lost(exc)):
+                if not (connection_lost(exc) and self._connections.replace_lost()):
                     raise
-            return run(*args)
+            return run(self._connections.take, *args)
 
     def _write(self, run: Callable[..., Result], *args: Any) -> Result:
         """Run what may not be repeated."""
         with translated_errors():
-            return run(*args)
+            return run(self._connections.take_live, *args)
 
     def _store(self, statement: LiteralString, values: dict[str, Any]) -> PluginConfig:
         row = self._write(self._row, statement, values)
@@ -195,20 +204,18 @@ class PluginConfigRepository:
             )
         return PluginConfig(*row)
 
-    # Statements are prepared at once: a pool hands out its connections in turn, and the default, to prepare at the
-    # sixth use, would plan each of them five times on every connection.
-
-    def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
-        with self._connections.take() as connection:
+    def _row(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        with take() as connection:
             cursor = self._connections.cursor(connection)
-            return cursor.execute(statement, values, prepare=True).fetchone()
+            return cursor.execute(statement, values, prepare=self._connections.prepare).fetchone()
 
     # The cursor that is kept for a connection would keep what is large until its next use; hence new ones here.
 
-    def _all(self, statement: LiteralString) -> list[PluginConfig]:
-        with self._connections.take() as connection:
-            return new_cursor(connection, args_row(PluginConfig)).execute(statement, prepare=True).fetchall()
+    def _all(self, take: Take, statement: LiteralString) -> list[PluginConfig]:
+        with take() as connection:
+            cursor = new_cursor(connection, args_row(PluginConfig))
+            return cursor.execute(statement, prepare=self._connections.prepare).fetchall()
 
-    def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
-        with self._connections.take() as connection:
-            new_cursor(connection, tuple_row).execute(statement, values, prepare=True)
+    def _do(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> None:
+        with take() as connection:
+            new_cursor(connection, tuple_row).execute(statement, values, prepare=self._connections.prepare)

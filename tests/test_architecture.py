@@ -26,7 +26,7 @@ CONTRACT = {
     "_fork": "",
     "_words": "",
     "conninfo": "errors",
-    "connections": "errors _fork conninfo",
+    "connections": "errors _files _fork conninfo",
     "embedded": "errors",
     "events": "",
     "store": "errors",

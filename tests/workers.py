@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -297,9 +297,22 @@ def pgbouncer(database_url: str, place: Path, **settings: object) -> Iterator[st
         process.wait(10)
 
 
-@contextmanager
-def made_up_pid(database_url: str) -> Iterator[str]:
+def made_up_pid(database_url: str) -> AbstractContextManager[str]:
     """Give the URL of the database through a relay that changes the server's process id, as all poolers do."""
+
+    def change(data: bytes) -> bytes:
+        # BackendKeyData: the process id, and a secret to cancel with.
+        return re.sub(rb"(?<=K\0\0\0\x0c)....(?=....Z)", b"\0\0\0\1", data, flags=re.DOTALL)
+
+    return relayed(database_url, change)
+
+
+@contextmanager
+def relayed(database_url: str, to_client: Callable[[bytes], bytes]) -> Iterator[str]:
+    """Give the URL of the database through a relay, which calls ``to_client`` with what the server sends.
+
+    It sends on what that returns, and hangs up if that raises an OSError.
+    """
     target = {key: str(value) for key, value in conninfo_to_dict(database_url).items()}
     folder = target["host"].startswith("/")
 
@@ -310,11 +323,10 @@ def made_up_pid(database_url: str) -> Iterator[str]:
         server.connect(f"{target['host']}/.s.PGSQL.{target['port']}")
         return server
 
-    def relay(source: socket.socket, sink: socket.socket) -> None:
+    def relay(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                # BackendKeyData: the process id, and a secret to cancel with.
-                sink.sendall(re.sub(rb"(?<=K\0\0\0\x0c)....(?=....Z)", b"\0\0\0\1", data, flags=re.DOTALL))
+                sink.sendall(change(data))
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -324,8 +336,8 @@ def made_up_pid(database_url: str) -> Iterator[str]:
             while True:
                 client = cleanup.enter_context(listening.accept()[0])
                 server = cleanup.enter_context(to_server())
-                for ends in ((client, server), (server, client)):
-                    threads.append(threading.Thread(target=relay, args=ends, daemon=True))
+                for way in ((client, server, bytes), (server, client, to_client)):
+                    threads.append(threading.Thread(target=relay, args=way, daemon=True))
                     threads[-1].start()
 
     with ExitStack() as cleanup, socket.create_server(("127.0.0.1", 0)) as listening:

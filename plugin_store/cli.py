@@ -60,7 +60,7 @@ def _migrate(args: argparse.Namespace) -> None:
     from .migrate import migrate
 
     with progress("migrating, after other migrations and transactions that use the table"):
-        applied = migrate(_database(args))
+        applied = migrate(_database(args), wait_seconds=args.wait)
     if args.json:
         _print_json({"applied": applied})
     elif applied:
@@ -255,6 +255,7 @@ def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     from .postgres import PluginConfigRepository
 
     with connect(_database(args), "plugin_store cli") as connection, connection.transaction():
+        connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
         yield PluginConfigRepository(connection)
 
 
@@ -352,7 +353,17 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    command(commands, "migrate", _migrate, "make the table, or bring it up to date, with yoyo", "plugin-store migrate")
+    migrate = command(
+        commands,
+        "migrate",
+        _migrate,
+        "make the table, or bring it up to date, with yoyo",
+        "plugin-store migrate",
+        "plugin-store migrate --wait 30",
+    )
+    migrate.add_argument(
+        "--wait", metavar="SECONDS", type=float, default=0.0, help="try for so long to reach the database, 0 by default"
+    )
     command(
         commands,
         "list",

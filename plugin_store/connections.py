@@ -1,40 +1,56 @@
-"""Connections and cursors for a repository, and the driver's errors as ours."""
+"""Connections for a repository: one that the caller gave, or those of a pool."""
 
 from __future__ import annotations
 
 import atexit
-import json
+import logging
+import time
 from contextlib import AbstractContextManager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.pq import Format, TransactionStatus
-from psycopg.rows import tuple_row
-from psycopg.types.json import JsonbLoader
+from psycopg.pq import TransactionStatus
 
+from ._files import load_statement
 from ._fork import renew_after_fork
 from .conninfo import checked_conninfo
-from .errors import SchemaError, StoreError, StoreUnavailableError
-from .validation import MAX_DEPTH
+from .cursors import Connection, Cursor, new_cursor
+from .driver_errors import translated_errors
+from .errors import StoreUnavailableError
 
 if TYPE_CHECKING:
-    from psycopg.abc import AdaptContext, Buffer
     from psycopg_pool import ConnectionPool
 
-Connection = psycopg.Connection[Any]
-Cursor = psycopg.Cursor[tuple[Any, ...]]
+logger = logging.getLogger(__name__)
 
+BACKEND_PID = load_statement("backend_pid")
 MOST_ROWS_KEPT = 100
-JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
-def connect(conninfo: str, application_name: str = "plugin_store") -> Connection:
+def connect(conninfo: str, application_name: str = "plugin_store", *, wait_seconds: float = 0) -> Connection:
     """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not.
 
-    ``application_name`` is for the database's logs, if the conninfo gives no other.
+    Before that it tries again for up to ``wait_seconds``, and logs once that it does. An attempt under way is not cut
+    short: how long one takes is libpq's ``connect_timeout``. ``application_name`` is for the database's logs, if the
+    conninfo gives no other.
     """
     conninfo = checked_conninfo(conninfo)
+    end, delay = time.monotonic() + wait_seconds, 0.05
+    while True:
+        try:
+            return _connect(conninfo, application_name)
+        except StoreUnavailableError as exc:
+            left = end - time.monotonic()
+            if not left > 0:  # also if it is not a number
+                raise
+            if delay == 0.05:
+                logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
+        time.sleep(min(delay, left))
+        delay = min(2 * delay, 1.0)
+
+
+def _connect(conninfo: str, application_name: str) -> Connection:
     with translated_errors():
         try:
             connection: Connection = psycopg.connect(
@@ -59,81 +75,10 @@ def connections_after(first: list[Connection]) -> type[Connection]:
     return PoolConnection
 
 
-def _cursor(connection: Connection) -> Cursor:
-    """Return a plain cursor, whatever cursors and rows the caller's connections make by default."""
-    cursor = psycopg.Cursor(connection, row_factory=tuple_row)
-    # Unless the service has a loader of its own for this connection (set_json_loads).
-    if connection.adapters.get_loader(JSONB_OID, Format.TEXT) is JsonbLoader:
-        cursor.adapters.register_loader(JSONB_OID, _ConfigLoader)
-    return cursor
-
-
-class _ConfigLoader(JsonbLoader):
-    """psycopg's loader, for a connection whose client_encoding is not UTF-8 too, and faster by a third of a row's cost.
-
-    json.loads, which psycopg's calls by default, takes all bytes for UTF-8, and looks for blanks around the text,
-    which the server does not send. A function that the service has set with psycopg's set_json_loads is called as ever.
-    What is nested deeper than may be stored is refused: code that walks it would run out of stack in Python.
-    """
-
-    def __init__(self, oid: int, context: AdaptContext | None = None) -> None:
-        super().__init__(oid, context)
-        assert self.connection is not None  # the loader is registered on cursors alone
-        self._encoding = self.connection.info.encoding
-
-    def load(self, data: Buffer) -> Any:
-        text = str(data, self._encoding)
-        value = _decode(text)[0] if self.loads is json.loads else self.loads(text)
-        # Each level takes a bracket and its end: most configs are too short to be too deep.
-        if len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(value):
-            raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-        return value
-
-
-_decode = json.JSONDecoder().raw_decode
-
-
-def _too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        items = (item for node in level for item in (node.values() if isinstance(node, dict) else node))
-        level = [item for item in items if isinstance(item, (dict, list))]
-    return bool(level)
-
-
-# What is raised of a value that PostgreSQL can hold and Python cannot.
-UNREADABLE = (ValueError, RecursionError, psycopg.DataError)
-
-
-def about_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | None = None) -> StoreError | None:
-    """Return what to raise instead, naming the plugins whose rows cannot be read; None if it is not for that.
-
-    ``plugin_name`` is for rows that do not begin with it.
-    """
-    if isinstance(exc, UnicodeEncodeError):
-        return StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8")
-    result = cursor.pgresult
-    if result is None or (isinstance(exc, psycopg.Error) and exc.sqlstate is not None):  # there are no rows
-        return None
-    unreadable: dict[str, Exception] = {}
-    for number in range(result.ntuples):
-        cursor.scroll(number, "absolute")
-        try:
-            cursor.fetchone()
-        except UNREADABLE as of_this:
-            name = result.get_value(number, 0) or b""
-            unreadable[plugin_name or name.decode(cursor.connection.info.encoding, "replace")] = of_this
-    if not unreadable:
-        return None
-    names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
-    return StoreError(
-        f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
-        "delete it in psql"
-    )
-
-
 class GivenConnection:
     """The one connection that a caller gave, in whatever transaction it is."""
+
+    prepare: bool | None = None  # as its prepare_threshold says, which is the caller's to set
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -144,9 +89,9 @@ class GivenConnection:
         """Return a new cursor on it for a ``with`` block; StoreUnavailableError in a forked child."""
         if self._inherited:  # pragma: no cover  (a forked child that os._exit ends is not measured)
             raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
-        return nullcontext(_cursor(self._connection))
+        return nullcontext(new_cursor(self._connection))
 
-    def replace_lost(self, exc: psycopg.Error) -> bool:
+    def replace_lost(self) -> bool:
         """Return False: what was lost with it is the caller's transaction."""
         return False
 
@@ -157,6 +102,10 @@ class GivenConnection:
 class PooledConnections:
     """Connections from a pool. In a forked child, from a new one like it: the parent's sockets are not ours to use."""
 
+    # At once: a pool hands out its connections in turn, and the default, to prepare at the sixth use, would plan each
+    # statement five times on every connection.
+    prepare: bool | None = True
+
     def __init__(self, pool: ConnectionPool[Any]) -> None:
         self._pool: ConnectionPool[Any] | None = pool
         self._cursors: dict[Connection, Cursor] = {}
@@ -166,14 +115,15 @@ class PooledConnections:
         renew_after_fork(self)
 
     def take(self) -> AbstractContextManager[Cursor]:
-        """Return a cursor on one, in autocommit mode, for a ``with`` block."""
+        """Return a cursor on one, in autocommit mode, for a ``with`` block; StoreUnavailableError if there is none.
+
+        A connection that the server has ended while it was idle is replaced.
+        """
         return _Borrowed(self._pool or self._renewed(), self._cursors)
 
-    def replace_lost(self, exc: psycopg.Error) -> bool:
-        """Replace the pool's connections that are as dead as the one that raised; return False if it was the pool."""
-        from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
-
-        if self._pool is None or isinstance(exc, (PoolClosed, PoolTimeout, TooManyRequests)):
+    def replace_lost(self) -> bool:
+        """Replace the pool's connections that are as dead as the one that raised; return whether it could be done."""
+        if self._pool is None:
             return False
         self._pool.check()
         return True
@@ -242,9 +192,23 @@ class _Borrowed:
         self._autocommit: bool
 
     def __enter__(self) -> Cursor:
-        self._connection = connection = self._pool.getconn()
+        try:
+            return self._take()
+        except psycopg.OperationalError:
+            # The server has ended it, most often. Nothing has been asked of it yet, so a write may go to another.
+            self._pool.check()
+            return self._take()
+
+    def _take(self) -> Cursor:
+        try:
+            self._connection = connection = self._pool.getconn()
+        except psycopg.OperationalError as exc:
+            raise _no_connection(self._pool, exc) from exc
         self._autocommit = connection.autocommit
         try:
+            # The first reads the server's last words, if there are any, and the second sees that it has hung up.
+            connection.pgconn.consume_input()
+            connection.pgconn.consume_input()
             if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:
@@ -269,52 +233,28 @@ class _Borrowed:
         for known in list(self._cursors):
             if known.closed:  # the pool has replaced it
                 self._cursors.pop(known, None)
-        cursor = self._cursors[self._connection] = _cursor(self._connection)
+        cursor = new_cursor(self._connection)
+        if self._connection.prepare_threshold is not None and _is_pooled(cursor):
+            self._connection.prepare_threshold = None
+        self._cursors[self._connection] = cursor
         return cursor
 
 
-class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that raises the driver's errors as ours, chained.
+def _is_pooled(cursor: Cursor) -> bool:
+    """Return whether there is a connection pooler before the server, such as PgBouncer.
 
-    A class, as it is entered on every call: a generator costs several times as much.
+    It makes up the process id that it gives as the server's. One that pools transactions runs what two of its clients
+    prepare on the same session, and psycopg names both alike: one client's read would run another's DELETE.
     """
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
-        if isinstance(exc, psycopg.Error):
-            raise _translate(exc) from exc
+    return cursor.execute(BACKEND_PID, prepare=False).fetchone() != (cursor.connection.info.backend_pid,)
 
 
-# SQLSTATEs (PostgreSQL manual, appendix A) with which the server ends or refuses a connection.
-_UNAVAILABLE = ("08", "57P", "53300", "25P03", "25P04")
+def _no_connection(pool: ConnectionPool[Any], exc: psycopg.OperationalError) -> StoreUnavailableError:
+    from psycopg_pool import PoolTimeout
 
-
-def connection_lost(exc: psycopg.Error) -> bool:
-    """Return whether the error is one of reaching the server, not of what it was asked to do."""
-    if exc.sqlstate is None:
-        return isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
-    return exc.sqlstate.startswith(_UNAVAILABLE)
-
-
-def _translate(exc: psycopg.Error) -> StoreError:
-    reason = str(exc).strip() or type(exc).__name__
-    state = exc.sqlstate
-    if connection_lost(exc):
-        happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
-        return StoreUnavailableError(f"the database {happened}: {reason}")
-    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        return StoreError(
-            f"the database role may not do this: {reason}; to read it needs SELECT on all columns of plugin_config, to "
-            "write INSERT, UPDATE and DELETE too: see sql/recipes/grants.sql, and the README on roles and grants"
-        )
-    if isinstance(exc, psycopg.errors.NotNullViolation):  # ours are all given, or have a default
-        return SchemaError(f"the table plugin_config is newer than this plugin_store: {reason}; update plugin_store")
-    if state is not None and state.startswith("42"):
-        return SchemaError(
-            "the table plugin_config is missing from the search_path (or the role may not use its schema), or out of "
-            f"date: {reason}; run `plugin-store migrate` or "
-            "`yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
-        )
-    return StoreError(f"the database refused: {reason}")
+    if not isinstance(exc, PoolTimeout):
+        return StoreUnavailableError(f"the pool gives no connection: {exc}")
+    size = "1 connection is" if pool.max_size == 1 else f"{pool.max_size} connections are"
+    return StoreUnavailableError(
+        f"the pool has no free connection: {exc}; either its {size} in use (its max_size), or the database is away"
+    )

@@ -15,14 +15,15 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ._files import load_statement
-from .connections import Connection, connect, translated_errors
+from .connections import BACKEND_PID, connect
 from .conninfo import checked_conninfo
+from .cursors import Connection
+from .driver_errors import translated_errors
 from .errors import StoreError
 
 logger = logging.getLogger(__name__)
 
 LISTEN = load_statement("listen")
-BACKEND_PID = load_statement("backend_pid")
 ANNOUNCES = load_statement("announces")
 
 FIRST_DELAY = 0.05

@@ -10,20 +10,21 @@ import glob
 from psycopg.conninfo import conninfo_to_dict
 
 from ._files import folder, load_statement
-from .connections import connect, translated_errors
+from .connections import connect
 from .conninfo import checked_conninfo
+from .driver_errors import translated_errors
 from .errors import InstallationError, MigrationError
 
 MAY_MIGRATE = load_statement("may_migrate")
 
 
-def migrate(conninfo: str = "") -> list[str]:
+def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
     """Apply the migrations that the database does not have yet, and return their names in order.
 
     ``conninfo`` is a libpq connection string or URL. Several processes may migrate at once: they wait for
     each other, up to 10 seconds. Raises InstallationError without yoyo; StoreUnavailableError if the
-    database cannot be reached; MigrationError if the role may not create tables or another
-    migration holds yoyo's lock; StoreError for what else the database refuses.
+    database cannot be reached, at once or after trying again for ``wait_seconds``; MigrationError if the
+    role may not create tables or another migration holds yoyo's lock; StoreError for what else the database refuses.
     """
     try:
         from yoyo import default_migration_table, exceptions, read_migrations
@@ -36,7 +37,7 @@ def migrate(conninfo: str = "") -> list[str]:
     if not migrations:  # yoyo would go on, and apply nothing
         raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
     conninfo = checked_conninfo(conninfo)
-    _check_role(conninfo)
+    _check_role(conninfo, wait_seconds)
 
     # Not yoyo's own reading of URLs: it knows neither socket folders in place of a host, nor several
     # hosts, nor libpq's other forms.
@@ -56,9 +57,9 @@ def migrate(conninfo: str = "") -> list[str]:
         ) from exc
 
 
-def _check_role(conninfo: str) -> None:
+def _check_role(conninfo: str, wait_seconds: float) -> None:
     """Raise MigrationError if yoyo could not make its tables: it would wait 10 seconds and blame a lock."""
-    with translated_errors(), connect(conninfo) as connection:
+    with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
         row = connection.execute(MAY_MIGRATE).fetchone()
     assert row is not None
     role, schema, allowed = row

@@ -10,18 +10,10 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from ._files import load_statement
-from .connections import (
-    UNREADABLE,
-    Connection,
-    GivenConnection,
-    PooledConnections,
-    about_rows,
-    connect,
-    connection_lost,
-    connections_after,
-    translated_errors,
-)
+from .connections import GivenConnection, PooledConnections, connect, connections_after
 from .conninfo import checked_conninfo
+from .cursors import UNREADABLE, Connection, about_rows
+from .driver_errors import connection_lost, translated_errors
 from .errors import ConflictError, StoreError
 from .store import PluginConfig
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many
@@ -58,6 +50,8 @@ class PluginConfigRepository:
     ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller
     commits or rolls back.
 
+    Behind a connection pooler nothing is prepared, and a call is one round trip all the same.
+
     Methods raise StoreUnavailableError when the database cannot be reached (or the pool has no free
     connection in its timeout), SchemaError when the table is missing or of another version, StoreError for
     whatever else the database refuses; the driver's error is the cause. StoreError too for a row made by hand that
@@ -74,14 +68,20 @@ class PluginConfigRepository:
     @classmethod
     @contextmanager
     def open(
-        cls, conninfo: str = "", *, min_size: int = 1, max_size: int = 4, timeout: float = 30.0
+        cls,
+        conninfo: str = "",
+        *,
+        min_size: int = 1,
+        max_size: int = 4,
+        timeout: float = 30.0,
+        wait_seconds: float = 0.0,
     ) -> Iterator[PluginConfigRepository]:
         """Open a pool of its own, and close it at the end of the ``with`` block.
 
         ``conninfo`` is a libpq connection string or URL; where it says nothing, the PG* variables do.
         The pool keeps ``min_size`` to ``max_size`` connections; a call waits up to ``timeout`` seconds
-        for a free one. Raises StoreUnavailableError at once if the database cannot be reached, and
-        InvalidDatabaseURLError for a conninfo that cannot be read.
+        for a free one. Raises StoreUnavailableError if the database cannot be reached, at once or after trying again
+        for ``wait_seconds``, and InvalidDatabaseURLError for a conninfo that cannot be read.
         """
         from psycopg_pool import ConnectionPool
 
@@ -96,7 +96,7 @@ class PluginConfigRepository:
             open=False,
         )
         # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
-        first.append(connect(conninfo))
+        first.append(connect(conninfo, wait_seconds=wait_seconds))
         pool.open()
         pool.putconn(pool.getconn())
         repository = cls(pool)
@@ -179,7 +179,7 @@ class PluginConfigRepository:
             try:
                 return run(*args)
             except psycopg.OperationalError as exc:
-                if not (connection_lost(exc) and self._connections.replace_lost(exc)):
+                if not (connection_lost(exc) and self._connections.replace_lost()):
                     raise
             return run(*args)
 
@@ -196,13 +196,10 @@ class PluginConfigRepository:
             )
         return PluginConfig(*row)
 
-    # Statements are prepared at once: a pool hands out its connections in turn, and the default, to prepare at the
-    # sixth use, would plan each of them five times on every connection.
-
     def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
         with self._connections.take() as cursor:
             try:
-                return cursor.execute(statement, values, prepare=True).fetchone()
+                return cursor.execute(statement, values, prepare=self._connections.prepare).fetchone()
             except UNREADABLE as exc:
                 if (error := about_rows(exc, cursor, values["plugin_name"])) is None:
                     raise
@@ -211,12 +208,13 @@ class PluginConfigRepository:
     def _all(self, statement: LiteralString) -> list[PluginConfig]:
         with self._connections.take() as cursor:
             try:
-                return [PluginConfig(*row) for row in cursor.execute(statement, prepare=True).fetchall()]
+                rows = cursor.execute(statement, prepare=self._connections.prepare).fetchall()
             except UNREADABLE as exc:
                 if (error := about_rows(exc, cursor)) is None:
                     raise
                 raise error from exc
+        return [PluginConfig(*row) for row in rows]
 
     def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
         with self._connections.take() as cursor:
-            cursor.execute(statement, values, prepare=True)
+            cursor.execute(statement, values, prepare=self._connections.prepare)

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from ._files import load_statement
 from .changes import PluginChange, changes
-from .connections import Connection, translated_errors
+from .cursors import Connection
+from .driver_errors import translated_errors
 from .errors import InvalidFileError, PluginStoreError
 from .postgres import PluginConfigRepository
 from .store import PluginConfig

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -309,10 +310,21 @@ def test_migrate_says_what_it_applied(empty_url: str) -> None:
     first = run_plain("migrate", "--database", empty_url)
     assert (first.returncode, first.stderr) == (0, "")
     assert "applied plugin_store.0001.create-plugin-config\n" in first.stdout
-    second = run_plain("migrate", DATABASE_URL=empty_url)
+    second = run_plain("migrate", "--wait", "9", DATABASE_URL=empty_url)
     assert second.stdout == "nothing to apply, the table is up to date\n"
     third = run_plain("--json", "migrate", DATABASE_URL=empty_url)
     assert json.loads(third.stdout) == {"applied": []}
+
+
+def test_migrate_waits_for_the_database_as_long_as_it_is_told() -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"postgresql://me:secret@127.0.0.1:{unused.getsockname()[1]}/db"
+        failed = run_plain("migrate", "--wait", "0.2", "--database", url)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("waiting up to 0.2 s for the database: the database cannot be reached: ")
+    assert failed.stderr.count("waiting") == 1 and "plugin-store: the database cannot be reached" in failed.stderr
+    assert "secret" not in failed.stderr
 
 
 def test_a_missing_table_is_an_error_that_names_the_command(empty_url: str) -> None:

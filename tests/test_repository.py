@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import socket
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from math import nan
 from typing import Any
 
 import psycopg
@@ -22,6 +24,7 @@ from psycopg import pq
 from psycopg.rows import dict_row, namedtuple_row
 from psycopg.types import json as json_types
 from psycopg_pool import ConnectionPool
+from workers import made_up_pid
 
 from plugin_store import (
     InvalidDatabaseURLError,
@@ -155,15 +158,19 @@ class TestConnections:
             with pool.connection() as connection:
                 assert connection.autocommit is False
 
-    def test_a_connection_that_cannot_be_used_goes_back_all_the_same(self, database_url: str) -> None:
-        def spoil_the_first(connection: psycopg.Connection[Any]) -> None:
-            if not spoiled:
-                spoiled.append(connection)
+    def test_a_connection_that_cannot_be_used_goes_back_and_another_is_taken_once(self, database_url: str) -> None:
+        def spoil(connection: psycopg.Connection[Any]) -> None:
+            nonlocal spoiled
+            spoiled -= 1
+            if spoiled >= 0:
                 connection.pgconn.send_query(b"SELECT pg_sleep(20)")
 
-        spoiled: list[Any] = []
-        with ConnectionPool(database_url, min_size=1, max_size=1, timeout=20, check=spoil_the_first, open=True) as pool:
+        with ConnectionPool(database_url, min_size=1, max_size=1, timeout=20, check=spoil, open=True) as pool:
             repository = PluginConfigRepository(pool)
+            spoiled = 1
+            repository.save("analytics", "enabled")
+            assert repository.delete("analytics")
+            spoiled = 2
             with pytest.raises(StoreError):
                 repository.save("analytics", "enabled")
             assert repository.get_all() == []
@@ -372,7 +379,7 @@ class TestOpen:
             blocker.execute("LOCK TABLE plugin_config")
             calls = [start(repository.get_all) for _ in range(2)]
             until(lambda: waiting_for_locks(connection) == 2)
-            with pytest.raises(StoreUnavailableError, match=r"0\.30"):
+            with pytest.raises(StoreUnavailableError, match=r"0\.30 sec; either its 2 connections are in use"):
                 repository.get_all()
             blocker.rollback()
             assert [call.result(timeout=20) for call in calls] == [[], []]
@@ -385,6 +392,33 @@ class TestOpen:
             with pytest.raises(StoreUnavailableError, match="cannot be reached"), PluginConfigRepository.open(url):
                 pytest.fail("there is no server")
             assert time.monotonic() - start < 5
+
+    def test_it_may_wait_for_a_database_and_says_so_once(
+        self, server: Server, connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        url, started = server.url("later"), time.monotonic()
+        with pytest.raises(StoreUnavailableError), PluginConfigRepository.open(url, wait_seconds=0.3):
+            pytest.fail("there is no such database")
+        assert time.monotonic() - started >= 0.3
+
+        def open_and_close() -> None:
+            with PluginConfigRepository.open(url, wait_seconds=20) as repository, pytest.raises(SchemaError):
+                repository.get_all()
+
+        with in_threads() as start:
+            opening = start(open_and_close)
+            until(lambda: len(caplog.messages) == 2)
+            connection.execute("CREATE DATABASE later")
+            try:
+                opening.result(timeout=20)
+            finally:
+                connection.execute("DROP DATABASE later WITH (FORCE)")
+        assert len(caplog.messages) == 2 and server.password not in caplog.text
+        assert all(re.match(r"waiting up to \S+ s for the database: .*exist", message) for message in caplog.messages)
+
+    def test_a_wait_that_is_not_a_number_is_none(self, server: Server) -> None:
+        with pytest.raises(StoreUnavailableError), PluginConfigRepository.open(server.url("no"), wait_seconds=nan):
+            pytest.fail("there is no such database")
 
     def test_a_server_that_accepts_and_says_nothing_is_unavailable_after_the_connect_timeout(self) -> None:
         with socket.socket() as mute:
@@ -473,13 +507,13 @@ class TestErrors:
         with (
             ConnectionPool(database_url, min_size=1, max_size=1, timeout=0.1, open=True) as pool,
             pool.connection(timeout=20),
-            pytest.raises(StoreUnavailableError) as caught,
+            pytest.raises(StoreUnavailableError, match="its 1 connection is in use") as caught,
         ):
             PluginConfigRepository(pool).get_all()
         assert isinstance(caught.value.__cause__, psycopg.OperationalError)
 
     @in_and_out_of_autocommit_mode
-    def test_a_terminated_connection_is_unavailable_and_the_next_call_works(
+    def test_a_connection_terminated_while_idle_is_replaced_for_a_write_too(
         self, database_url: str, connection: psycopg.Connection[Any], autocommit: bool
     ) -> None:
         with pool_of_one(database_url, autocommit=autocommit) as pool:
@@ -487,10 +521,8 @@ class TestErrors:
             with pool.connection() as victim:
                 pid = victim.info.backend_pid
             assert value(connection, f"SELECT pg_terminate_backend({pid}, 20_000)")
-            with pytest.raises(StoreUnavailableError) as caught:
-                repository.save("analytics", "enabled")
-            assert isinstance(caught.value.__cause__, psycopg.OperationalError)
-            assert repository.get_all() == []
+            saved = repository.save("analytics", "enabled")
+            assert repository.get_all() == [saved]
 
     def test_a_read_whose_connection_was_lost_is_repeated_though_all_of_the_pools_are_lost(
         self, database_url: str, connection: psycopg.Connection[Any]
@@ -524,6 +556,34 @@ class TestErrors:
                 call.result(timeout=20)
             blocker.rollback()
             assert repository.get_all() == []
+
+    @pytest.mark.parametrize("happened", [b"PREPARE _pg3_1 AS SELECT 1", b"DEALLOCATE _pg3_0"])
+    def test_a_session_in_which_others_prepare_too_is_a_store_error_that_says_what_to_do(
+        self, database_url: str, happened: bytes
+    ) -> None:
+        with pool_of_one(database_url) as pool:
+            repository = PluginConfigRepository(pool)
+            repository.get_all()
+            with pool.connection() as shared:
+                shared.pgconn.exec_(happened)
+            with pytest.raises(StoreError, match=r"kwargs=\{'prepare_threshold': None\}") as caught:
+                repository.delete("analytics") if b"PREPARE" in happened else repository.get_all()
+            assert type(caught.value) is StoreError
+
+    @in_and_out_of_autocommit_mode
+    def test_behind_a_pooler_nothing_is_prepared(self, database_url: str, autocommit: bool) -> None:
+        with made_up_pid(database_url) as url, pool_of_one(url, autocommit=autocommit) as pool:
+            repository = PluginConfigRepository(pool)
+            for call in METHODS.values():
+                call(repository, repository.save("analytics", "enabled", {"a": 1}).updated_at)  # type: ignore[arg-type]
+            with pool.connection() as connection:
+                assert value(connection, "SELECT count(*) FROM pg_prepared_statements") == 0
+
+    def test_a_connection_of_the_callers_prepares_as_the_caller_says(self, database_url: str) -> None:
+        with psycopg.connect(database_url, prepare_threshold=None) as own:
+            for _ in range(10):
+                PluginConfigRepository(own).get_all()
+            assert value(own, "SELECT count(*) FROM pg_prepared_statements") == 0
 
     def test_a_closed_connection_is_unavailable(self, database_url: str) -> None:
         own = psycopg.connect(database_url)
@@ -917,14 +977,13 @@ class TestSecrets:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
             )
-            with pytest.raises(StoreUnavailableError) as terminated:
-                repository.save("analytics", "disabled")
+            repository.save("analytics", "disabled")
             connection.execute("DROP TABLE plugin_config")
             with pytest.raises(SchemaError) as missing:
                 repository.get_all()
         with pytest.raises(StoreUnavailableError) as closed:
             repository.get_all()
-        shown += [whole_text(error.value) for error in (terminated, missing, closed)]
+        shown += [whole_text(error.value) for error in (missing, closed)]
         assert server.password in database_url
         assert server.password not in "\n".join(shown) + caplog.text
 

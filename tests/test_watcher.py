@@ -6,9 +6,7 @@ import gc
 import logging
 import os
 import re
-import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +20,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 from psycopg_pool import ConnectionPool
 from recorder import Service
-from workers import PLUGINS, CountingManager, Crew, OwnServer, as_nobody, free_port, fresh_state, wait_until
+from workers import PLUGINS, CountingManager, Crew, OwnServer, fresh_state, made_up_pid, pgbouncer, wait_until
 
 from plugin_store import (
     InMemoryPluginConfigStore,
@@ -434,47 +432,10 @@ def test_it_listens_again_when_the_replica_becomes_the_primary() -> None:
 
 
 @pytest.fixture
-def pooler(postgresql: psycopg.Connection[Any], database_url: str, tmp_path: Path) -> Iterator[str]:
+def pooler(database_url: str, tmp_path: Path) -> Iterator[str]:
     """The URL of the test's database through a PgBouncer in transaction mode."""
-    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
-    if program is None:
-        pytest.skip("no pgbouncer on this machine (Debian's package has the same name)")
-    place, port = tmp_path, free_port()
-    target = {key: value for key, value in conninfo_to_dict(database_url).items() if key != "sslmode"}
-    (place / "ini").write_text(
-        f"""[databases]
-pooled = {" ".join(f"{key}={value}" for key, value in target.items())}
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-logfile = {place / "log"}
-pidfile =
-"""
-    )
-    for path in (place / "ini", place / "log"):
-        path.touch()
-        path.chmod(0o666)
-    for folder in (place, *place.parents):
-        if os.geteuid() == 0 and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o001)  # for nobody
-    process = subprocess.Popen([program, "-q", str(place / "ini")], **as_nobody())
-    url = f"postgresql://{target['user']}@127.0.0.1:{port}/pooled"
-    try:
-        assert wait_until(lambda: can_connect(url)), (place / "log").read_text()
+    with pgbouncer(database_url, tmp_path) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def can_connect(url: str) -> bool:
-    with suppress(psycopg.OperationalError):
-        psycopg.connect(url).close()
-        return True
-    return False
 
 
 def test_behind_a_pooler_it_polls_and_says_so_once(
@@ -490,6 +451,18 @@ def test_behind_a_pooler_it_polls_and_says_so_once(
     assert polling_messages(caplog) == [
         "polling plugin_config every 0.05 s: there is a connection pooler before the server"
     ]
+
+
+def test_also_behind_a_pooler_of_another_kind(
+    service: Service, repository: PluginConfigRepository, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        made_up_pid(database_url) as url,
+        settled(PluginWatcher(service.manager, url, poll_seconds=0.05), service),
+    ):
+        repository.save("a", "enabled")
+        assert wait_until(lambda: "a" in service.enabled)
+    assert len(polling_messages(caplog)) == 1
 
 
 def test_store_and_watcher_may_both_be_behind_a_pooler(pooler: str) -> None:

@@ -10,18 +10,22 @@ import importlib.util
 import json
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from recorder import Service
 
 import plugin_store
@@ -252,6 +256,104 @@ class OwnServer:
     def _run(self, command: list[Any]) -> subprocess.Popen[bytes]:
         with open(self.directory / "log", "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, **as_nobody())
+
+
+@contextmanager
+def pgbouncer(database_url: str, place: Path, **settings: object) -> Iterator[str]:
+    """Give the URL of the database through a PgBouncer, in transaction mode; skips the test where there is none."""
+    program = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    if program is None:
+        import pytest  # the workers do without
+
+        pytest.skip("no pgbouncer on this machine (Debian's package has the same name)")
+    port = free_port()
+    target = {key: value for key, value in conninfo_to_dict(database_url).items() if key != "sslmode"}
+    lines = {"auth_type": "any", "pool_mode": "transaction", "unix_socket_dir": "", "pidfile": ""} | settings
+    lines |= {"listen_addr": "127.0.0.1", "listen_port": port, "logfile": place / "log"}
+    (place / "ini").write_text(
+        "\n".join(
+            [
+                "[databases]",
+                f"pooled = {' '.join(f'{key}={value}' for key, value in target.items())}",
+                "[pgbouncer]",
+                *(f"{key} = {value}" for key, value in lines.items()),
+                "",
+            ]
+        )
+    )
+    for path in (place / "ini", place / "log"):
+        path.touch()
+        path.chmod(0o666)
+    for folder in (place, *place.parents):
+        if os.geteuid() == 0 and not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o001)  # for nobody
+    process = subprocess.Popen([program, "-q", str(place / "ini")], **as_nobody())
+    url = f"postgresql://{target['user']}@127.0.0.1:{port}/pooled"
+    try:
+        assert wait_until(lambda: can_connect(url)), (place / "log").read_text()
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def made_up_pid(database_url: str) -> AbstractContextManager[str]:
+    """Give the URL of the database through a relay that changes the server's process id, as all poolers do."""
+
+    def change(data: bytes) -> bytes:
+        # BackendKeyData: the process id, and a secret to cancel with.
+        return re.sub(rb"(?<=K\0\0\0\x0c)....(?=....Z)", b"\0\0\0\1", data, flags=re.DOTALL)
+
+    return relayed(database_url, change)
+
+
+@contextmanager
+def relayed(database_url: str, to_client: Callable[[bytes], bytes]) -> Iterator[str]:
+    """Give the URL of the database through a relay, which calls ``to_client`` with what the server sends.
+
+    It sends on what that returns, and hangs up if that raises an OSError.
+    """
+    target = {key: str(value) for key, value in conninfo_to_dict(database_url).items()}
+    folder = target["host"].startswith("/")
+
+    def to_server() -> socket.socket:
+        if not folder:
+            return socket.create_connection((target["host"], int(target["port"])))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{target['host']}/.s.PGSQL.{target['port']}")
+        return server
+
+    def relay(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(change(data))
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def serve() -> None:
+        with suppress(OSError):  # closed below
+            while True:
+                client = cleanup.enter_context(listening.accept()[0])
+                server = cleanup.enter_context(to_server())
+                for way in ((client, server, bytes), (server, client, to_client)):
+                    threads.append(threading.Thread(target=relay, args=way, daemon=True))
+                    threads[-1].start()
+
+    with ExitStack() as cleanup, socket.create_server(("127.0.0.1", 0)) as listening:
+        threads = [threading.Thread(target=serve, daemon=True)]
+        threads[0].start()
+        user = f"{target['user']}:{target['password']}"
+        yield f"postgresql://{user}@127.0.0.1:{listening.getsockname()[1]}/{target['dbname']}"
+        listening.shutdown(socket.SHUT_RDWR)
+        threads[0].join(10)
+
+
+def can_connect(url: str) -> bool:
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(url).close()
+        return True
+    return False
 
 
 def as_nobody() -> dict[str, Any]:

@@ -110,7 +110,7 @@ def test_a_process_killed_50_times_leaves_the_table_as_before_or_as_after(
             time.sleep(dice.uniform(0, 1.2 * takes[name]))
             process.kill()
             before, stored = stored, table(connection)
-            after = before | victim.OPERATIONS[name].leaves(number)
+            after = victim.OPERATIONS[name].makes(before, number)
             assert stored in (before, after), (name, number)
             seen["before" if stored == before else "after"] += 1
         last = next(fresh)

@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import psycopg
 from recorder import Service
 
-from plugin_store import PluginConfig, PluginConfigRepository
+from plugin_store import PluginConfig, PluginConfigRepository, import_plugins
 
 Table = dict[str, tuple[str, int]]
 
@@ -22,10 +23,10 @@ MANY = [f"many {number}" for number in range(300)]
 
 @dataclass(frozen=True)
 class Operation:
-    """Something that a service does with a number, and what rows it leaves once it is done."""
+    """Something that a service does with a number, and what it makes of the rows."""
 
     do: Callable[[Service, PluginConfigRepository, int], object]
-    leaves: Callable[[int], Table]
+    makes: Callable[[Table, int], Table]
 
 
 def enable(service: Service, _: PluginConfigRepository, number: int) -> None:
@@ -47,12 +48,28 @@ def many(number: int) -> dict[str, tuple[str, dict[str, int]]]:
     return {name: (status, {"number": number}) for name in MANY}
 
 
+def import_pruned(_: Service, __: PluginConfigRepository, number: int) -> None:
+    with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+        plugins = [PluginConfig(name, status, {"number": n}) for name, (status, n) in imported(number).items()]
+        import_plugins(connection, plugins, prune=True)
+
+
+def imported(number: int) -> Table:
+    """Some of what others save, and some of its own, which the next import prunes."""
+    names = ["switched", *MANY[::2], *(f"imported {number} {index}" for index in range(100))]
+    return dict.fromkeys(names, ("enabled", number))
+
+
 OPERATIONS = {
-    "enable": Operation(enable, lambda number: {"switched": ("enabled", number)}),
-    "disable": Operation(disable, lambda number: {"switched": ("disabled", number)}),
+    "enable": Operation(enable, lambda before, number: before | {"switched": ("enabled", number)}),
+    "disable": Operation(disable, lambda before, number: before | {"switched": ("disabled", number)}),
     "save_many": Operation(
-        save_many, lambda number: {name: (status, config["number"]) for name, (status, config) in many(number).items()}
+        save_many,
+        lambda before, number: (
+            before | {name: (status, config["number"]) for name, (status, config) in many(number).items()}
+        ),
     ),
+    "import": Operation(import_pruned, lambda _, number: imported(number)),
 }
 
 

@@ -206,8 +206,6 @@ class Faults(RuleBasedStateMachine):
     def enable(self, who: int, name: str, killing: bool) -> None:
         member, may = self.members[who], all(map(self.enabled, NEEDS[name]))
         hook = member.service[name].then
-        member.manager.sync()
-        runs_hook = not self.enabled(name)
         if killing:
             hook["on_enable"] = self.kill_all_connections
         try:
@@ -215,7 +213,7 @@ class Faults(RuleBasedStateMachine):
         except DependencyError:
             assert not may
         except StoreUnavailableError:
-            assert may and killing and runs_hook and not member.manager.is_enabled(name)
+            assert may and killing and not member.manager.is_enabled(name)
         else:
             assert may and member.manager.is_enabled(name)
             self.rows[name] = ("enabled", self.rows[name][1] if name in self.rows else DEFAULTS)

@@ -95,10 +95,7 @@ def test_memory_keeps_serving_changes_are_refused_whole_and_all_is_well_when_it_
                     assert service.manager.is_enabled("a") and not service.manager.is_enabled("b")
                     assert service["a"].get_config("n") == 1
                     assert service.state() == state
-            assert service.events == []
-            # Hooks that were called were undone.
-            hooks = [hook for name, hook in service.calls if name == "a"]
-            assert hooks.count("on_enable") == hooks.count("on_disable")
+            assert (service.calls, service.events) == ([], [])
             away.start()
             with psycopg.connect(away.url, autocommit=True) as connection:
                 assert PluginConfigRepository(connection).get_all() == rows
@@ -106,6 +103,30 @@ def test_memory_keeps_serving_changes_are_refused_whole_and_all_is_well_when_it_
             assert wait_until(lambda: not service.manager.is_enabled("a"), LONGEST_DELAY + 10)
             assert wait_until(lambda: can(lambda: service.manager.enable_plugin("b")))
     assert [record.levelno for record in caplog.records if record.name == "plugin_store.listen"] == [logging.WARNING]
+
+
+@pytest.mark.parametrize(
+    ("change", "hook", "undoing"), [("enable", "on_enable", "on_disable"), ("disable", "on_disable", "on_enable")]
+)
+def test_a_change_that_the_server_dies_in_is_undone(away: CrashingServer, change: str, hook: str, undoing: str) -> None:
+    away.start()
+    with PluginConfigRepository.open(away.url, timeout=0.3) as repository:
+        service = Service(repository, PLUGINS)
+        if change == "disable":
+            service.manager.enable_plugin("a")
+        state, rows = service.state(), repository.get_all()
+        service.forget()
+        service["a"].then[hook] = away.kill
+        with pytest.raises(StoreUnavailableError):
+            getattr(service.manager, f"{change}_plugin")("a")
+        assert service.calls == [("a", hook), ("a", undoing)]
+        assert (service.state(), service.events) == (state, [])
+        away.start()
+        with PluginConfigRepository.open(away.url) as another:
+            assert another.get_all() == rows
+        service["a"].then.clear()
+        assert wait_until(lambda: can(lambda: getattr(service.manager, f"{change}_plugin")("a")))
+        assert service.manager.is_enabled("a") is (change == "enable")
 
 
 def can(do: Callable[[], object]) -> bool:

@@ -73,6 +73,23 @@ def test_clients_that_use_the_same_sessions_do_not_disturb_each_other(
     assert len(store.get_all()) == 9
 
 
+def test_a_read_never_runs_the_delete_of_another_client(store: PluginConfigRepository, pooled_url: str) -> None:
+    # What they would prepare has one name, and each stays behind in the session where it was prepared.
+    with (
+        PluginConfigRepository.open(pooled_url, max_size=1) as reader,
+        PluginConfigRepository.open(pooled_url, max_size=1) as deleter,
+        psycopg.connect(pooled_url) as holder,
+    ):
+        saved = store.save("kept", "enabled")
+        for _ in range(3):
+            reader.get_by_name("kept")
+            holder.execute("SELECT 1")  # takes a session away, for as long as its transaction lasts
+            deleter.delete("another")
+            assert reader.get_by_name("kept") == saved
+            holder.rollback()
+        assert store.get_all() == [saved]
+
+
 def test_the_command_line_too(store: PluginConfigRepository, pooled_url: str) -> None:
     names = [f"plugin {number}" for number in range(10)]
     for command in (["enable", "--create"], ["disable"], ["enable"], ["show", names[0], "--json"], ["list"]):

@@ -22,6 +22,9 @@ class CrashingServer(OwnServer):
         self._command += ["--fsync=on", "--synchronous_commit=on", "--full_page_writes=on"]
         self.start()
 
+    def is_up(self) -> bool:
+        return self._process.poll() is None
+
     def kill(self) -> None:
         """End all of its processes by SIGKILL: the power cord."""
         self._process.send_signal(signal.SIGSTOP)  # lest it makes new ones meanwhile

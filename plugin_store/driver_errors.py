@@ -35,6 +35,8 @@ def connection_lost(exc: psycopg.Error) -> bool:
 def _translate(exc: psycopg.Error) -> StoreError:
     reason = str(exc).strip() or type(exc).__name__
     state = exc.sqlstate
+    if state is not None and state.startswith("23"):  # a constraint: the detail would show the whole row
+        reason = exc.diag.message_primary or reason
     if connection_lost(exc):
         happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
         return StoreUnavailableError(f"the database {happened}: {reason}")

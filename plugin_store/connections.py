@@ -122,10 +122,8 @@ class PooledConnections:
         return _Borrowed(self._pool or self._renewed(), self._cursors)
 
     def replace_lost(self) -> bool:
-        """Replace the pool's connections that are as dead as the one that raised; return whether it could be done."""
-        if self._pool is None:
-            return False
-        self._pool.check()
+        """Return True, having replaced the pool's connections that are as dead as the one that raised."""
+        (self._pool or self._renewed()).check()
         return True
 
     def close(self) -> None:

@@ -530,6 +530,8 @@ class TestErrors:
         with ConnectionPool(database_url, min_size=3, max_size=3, open=True) as pool:
             repository = PluginConfigRepository(pool)
             pool.wait(20)
+            for _ in range(3):  # on each: the pool hands them out in turn
+                repository.get_all()
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"

@@ -91,6 +91,8 @@ class GivenConnection:
             raise StoreUnavailableError("the connection belongs to the process that this one was forked from")
         return nullcontext(new_cursor(self._connection))
 
+    take_live = take  # there is no other
+
     def replace_lost(self) -> bool:
         """Return False: what was lost with it is the caller's transaction."""
         return False
@@ -115,11 +117,12 @@ class PooledConnections:
         renew_after_fork(self)
 
     def take(self) -> AbstractContextManager[Cursor]:
-        """Return a cursor on one, in autocommit mode, for a ``with`` block; StoreUnavailableError if there is none.
-
-        A connection that the server has ended while it was idle is replaced.
-        """
+        """Return a cursor on one, in autocommit mode, for a ``with`` block; StoreUnavailableError if there is none."""
         return _Borrowed(self._pool or self._renewed(), self._cursors)
+
+    def take_live(self) -> AbstractContextManager[Cursor]:
+        """The same, for a write, which cannot be repeated: a connection that the server has ended is replaced."""
+        return _Borrowed(self._pool or self._renewed(), self._cursors, live=True)
 
     def replace_lost(self) -> bool:
         """Return True, having replaced the pool's connections that are as dead as the one that raised."""
@@ -182,9 +185,10 @@ class _Borrowed:
     cursor is kept, as to make one costs a third of a short call.
     """
 
-    def __init__(self, pool: ConnectionPool[Any], cursors: dict[Connection, Cursor]) -> None:
+    def __init__(self, pool: ConnectionPool[Any], cursors: dict[Connection, Cursor], *, live: bool = False) -> None:
         self._pool = pool
         self._cursors = cursors
+        self._live = live
         self._connection: Connection
         self._cursor: Cursor
         self._autocommit: bool
@@ -204,9 +208,10 @@ class _Borrowed:
             raise _no_connection(self._pool, exc) from exc
         self._autocommit = connection.autocommit
         try:
-            # The first reads the server's last words, if there are any, and the second sees that it has hung up.
-            connection.pgconn.consume_input()
-            connection.pgconn.consume_input()
+            if self._live:
+                # The first reads the server's last words, if there are any, and the second sees that it has hung up.
+                connection.pgconn.consume_input()
+                connection.pgconn.consume_input()
             if connection.pgconn.transaction_status != TransactionStatus.IDLE:
                 connection.rollback()  # the pool's check has left a transaction open
             if not self._autocommit:

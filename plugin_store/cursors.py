@@ -48,7 +48,7 @@ class _ConfigLoader(JsonbLoader):
         text = str(data, self._encoding)
         value = _decode(text)[0] if self.loads is json.loads else self.loads(text)
         # Each level takes a bracket and its end: most configs are too short to be too deep.
-        if len(text) > 2 * MAX_DEPTH and text.count("{") + text.count("[") > MAX_DEPTH and _too_deep(value):
+        if len(text) > 2 * MAX_DEPTH and _too_deep(value, text.count("{") + text.count("[")):
             raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
         return value
 
@@ -56,11 +56,17 @@ class _ConfigLoader(JsonbLoader):
 _decode = json.JSONDecoder().raw_decode
 
 
-def _too_deep(value: Any) -> bool:
+CONTAINERS = frozenset([dict, list])
+
+
+def _too_deep(value: Any, brackets: int) -> bool:
     level = [value]
-    for _ in range(MAX_DEPTH):
-        items = (item for node in level for item in (node.values() if isinstance(node, dict) else node))
-        level = [item for item in items if isinstance(item, (dict, list))]
+    for depth in range(1, MAX_DEPTH + 1):
+        brackets -= len(level)
+        if depth + brackets <= MAX_DEPTH:  # too few are left, if each were in the one before
+            return False
+        nodes = [node.values() if isinstance(node, dict) else node for node in level]
+        level = [item for node in nodes for item in node if item.__class__ in CONTAINERS]
     return bool(level)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psycopg
@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from ._files import load_statement
 from .connections import GivenConnection, PooledConnections, connect, connections_after
 from .conninfo import checked_conninfo
-from .cursors import UNREADABLE, Connection, about_rows
+from .cursors import UNREADABLE, Connection, Cursor, about_rows
 from .driver_errors import connection_lost, translated_errors
 from .errors import ConflictError, StoreError
 from .store import PluginConfig
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
 Result = TypeVar("Result")
+Take = Callable[[], AbstractContextManager[Cursor]]
 
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
@@ -177,16 +178,16 @@ class PluginConfigRepository:
         """Run what may be repeated: once more on another connection, if the first was lost."""
         with translated_errors():
             try:
-                return run(*args)
+                return run(self._connections.take, *args)
             except psycopg.OperationalError as exc:
                 if not (connection_lost(exc) and self._connections.replace_lost()):
                     raise
-            return run(*args)
+            return run(self._connections.take, *args)
 
     def _write(self, run: Callable[..., Result], *args: Any) -> Result:
         """Run what may not be repeated."""
         with translated_errors():
-            return run(*args)
+            return run(self._connections.take_live, *args)
 
     def _store(self, statement: LiteralString, values: dict[str, Any]) -> PluginConfig:
         row = self._write(self._row, statement, values)
@@ -196,8 +197,8 @@ class PluginConfigRepository:
             )
         return PluginConfig(*row)
 
-    def _row(self, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
-        with self._connections.take() as cursor:
+    def _row(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
+        with take() as cursor:
             try:
                 return cursor.execute(statement, values, prepare=self._connections.prepare).fetchone()
             except UNREADABLE as exc:
@@ -205,8 +206,8 @@ class PluginConfigRepository:
                     raise
                 raise error from exc
 
-    def _all(self, statement: LiteralString) -> list[PluginConfig]:
-        with self._connections.take() as cursor:
+    def _all(self, take: Take, statement: LiteralString) -> list[PluginConfig]:
+        with take() as cursor:
             try:
                 rows = cursor.execute(statement, prepare=self._connections.prepare).fetchall()
             except UNREADABLE as exc:
@@ -215,6 +216,6 @@ class PluginConfigRepository:
                 raise error from exc
         return [PluginConfig(*row) for row in rows]
 
-    def _do(self, statement: LiteralString, values: dict[str, Any]) -> None:
-        with self._connections.take() as cursor:
+    def _do(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> None:
+        with take() as cursor:
             cursor.execute(statement, values, prepare=self._connections.prepare)

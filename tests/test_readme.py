@@ -77,3 +77,10 @@ def test_the_recipes_for_validation_refuse_what_they_should() -> None:
 def test_every_file_and_name_that_the_readme_points_to_exists() -> None:
     for path in re.findall(r"`((?:plugin_store|sql|migrations)/[\w./]*)`", README):
         assert (ROOT / path).exists(), path
+
+
+def test_every_promise_names_a_test_that_exists() -> None:
+    promises = re.findall(r"\| `(tests/\w+(?:/\w+)?\.py)::(\w+)` \|$", README, flags=re.MULTILINE)
+    assert len(promises) == README.count(".py::")
+    for path, name in promises:
+        assert f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), name

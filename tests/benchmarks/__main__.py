@@ -38,7 +38,6 @@ from psycopg_pool import ConnectionPool
 from plugin_store import (
     BasePlugin,
     InMemoryPluginConfigStore,
-    PluginConfig,
     PluginConfigRepository,
     PluginManager,
     PluginMetadata,

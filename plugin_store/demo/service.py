@@ -83,7 +83,8 @@ def create_app() -> Flask:
         if event.data["origin"] == "stored" and row is not None and row.updated_at is not None:
             late = datetime.now(timezone.utc) - row.updated_at
             news = f"{name} {event.name.removeprefix('plugin.')} {late.total_seconds() * 1000:.1f} ms after the change"
-            print(f"process {os.getpid()}: {news}", file=sys.stderr, flush=True)
+            # Not print(), which writes a line and its end apart: another process's may come in between.
+            sys.stderr.write(f"process {os.getpid()}: {news}\n")
 
     for name in ("plugin.enabled", "plugin.disabled", "plugin.config_changed"):
         manager.event_dispatcher.add_listener(name, log)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 Take = Callable[[], AbstractContextManager[Cursor]]
 
+# How long a pool may take to take up a connection that is made already.
+HANDING_OVER_SECONDS = 30.0
+
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
 GET_ENABLED = load_statement("get_enabled")
@@ -98,12 +101,15 @@ class PluginConfigRepository:
         )
         # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
         first.append(connect(conninfo, wait_seconds=wait_seconds))
-        pool.open()
-        pool.putconn(pool.getconn())
         repository = cls(pool)
         connections = cast(PooledConnections, repository._connections)
         connections.close_at_exit()
         try:
+            pool.open()
+            # The pool takes it in a thread of its own, however short a time a call is to wait. From here on a forked
+            # child finds none to take.
+            with translated_errors():
+                pool.putconn(pool.getconn(timeout=HANDING_OVER_SECONDS))
             yield repository
         finally:
             connections.close()

@@ -384,6 +384,11 @@ class TestOpen:
             blocker.rollback()
             assert [call.result(timeout=20) for call in calls] == [[], []]
 
+    def test_it_opens_however_short_a_time_calls_are_to_wait(self, database_url: str) -> None:
+        for _ in range(10):  # the pool's thread may be quick enough
+            with PluginConfigRepository.open(database_url, min_size=0, timeout=0.00001) as repository:
+                assert repository.get_all() == []
+
     def test_a_server_that_refuses_is_unavailable_at_once(self) -> None:
         with socket.socket() as unused:
             unused.bind(("127.0.0.1", 0))

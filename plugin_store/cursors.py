@@ -74,16 +74,16 @@ def _too_deep(value: Any, brackets: int) -> bool:
 UNREADABLE = (ValueError, RecursionError, psycopg.DataError)
 
 
-def about_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | None = None) -> StoreError | None:
-    """Return what to raise instead, naming the plugins whose rows cannot be read; None if it is not for that.
+def refuse_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | None = None) -> None:
+    """Raise a StoreError that names the plugins whose rows cannot be read, if it is for that that this was raised.
 
     ``plugin_name`` is for rows that do not begin with it.
     """
     if isinstance(exc, UnicodeEncodeError):
-        return StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8")
+        raise StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8") from exc
     result = cursor.pgresult
     if result is None or (isinstance(exc, psycopg.Error) and exc.sqlstate is not None):  # there are no rows
-        return None
+        return
     unreadable: dict[str, Exception] = {}
     for number in range(result.ntuples):
         cursor.scroll(number, "absolute")
@@ -92,10 +92,9 @@ def about_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | N
         except UNREADABLE as of_this:
             name = result.get_value(number, 0) or b""
             unreadable[plugin_name or name.decode(cursor.connection.info.encoding, "replace")] = of_this
-    if not unreadable:
-        return None
-    names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
-    return StoreError(
-        f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
-        "delete it in psql"
-    )
+    if unreadable:
+        names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
+        raise StoreError(
+            f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
+            "delete it in psql"
+        ) from exc

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 from ._files import load_statement
 from .connections import GivenConnection, PooledConnections, connect, connections_after
 from .conninfo import checked_conninfo
-from .cursors import UNREADABLE, Connection, Cursor, about_rows
+from .cursors import UNREADABLE, Connection, Cursor, refuse_rows
 from .driver_errors import connection_lost, translated_errors
 from .errors import ConflictError, StoreError
 from .store import PluginConfig
@@ -208,18 +208,16 @@ class PluginConfigRepository:
             try:
                 return cursor.execute(statement, values, prepare=self._connections.prepare).fetchone()
             except UNREADABLE as exc:
-                if (error := about_rows(exc, cursor, values["plugin_name"])) is None:
-                    raise
-                raise error from exc
+                refuse_rows(exc, cursor, values["plugin_name"])
+                raise
 
     def _all(self, take: Take, statement: LiteralString) -> list[PluginConfig]:
         with take() as cursor:
             try:
                 rows = cursor.execute(statement, prepare=self._connections.prepare).fetchall()
             except UNREADABLE as exc:
-                if (error := about_rows(exc, cursor)) is None:
-                    raise
-                raise error from exc
+                refuse_rows(exc, cursor)
+                raise
         return [PluginConfig(*row) for row in rows]
 
     def _do(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> None:

@@ -66,8 +66,8 @@ anything = st.recursive(
 def store(request: pytest.FixtureRequest) -> PluginConfigStore:
     if request.param == "memory":
         return InMemoryPluginConfigStore()
-    # Not on a pool: its threads use the random module, of which hypothesis wants to be the only user.
-    return PluginConfigRepository(request.getfixturevalue("connection"))
+    repository: PluginConfigRepository = request.getfixturevalue("repository")
+    return repository
 
 
 def same(one: Any, other: Any) -> bool:

@@ -199,7 +199,7 @@ class PluginConfigRepository:
         row = self._write(self._row, statement, values)
         if row is None:
             raise StoreError(
-                f"{values['plugin_name']!r} was not stored: a trigger or rule on plugin_config dropped the row"
+                f"plugin {values['plugin_name']!r} was not stored: a trigger or rule on plugin_config dropped the row"
             )
         return PluginConfig(*row)
 

@@ -649,7 +649,7 @@ class TestErrors:
             "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
             "CREATE TRIGGER drop_it BEFORE INSERT ON plugin_config FOR EACH ROW EXECUTE FUNCTION drop_it()"
         )
-        with pytest.raises(StoreError, match="'analytics' was not stored: a trigger or rule on plugin_config"):
+        with pytest.raises(StoreError, match=r"^plugin 'analytics' was not stored: a trigger or rule on plugin_config"):
             repository.save("analytics", "enabled")
 
     @pytest.mark.parametrize("what", NOT_FOR_PYTHON)

@@ -372,14 +372,14 @@ class TestOpen:
         self, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:
         with (
-            PluginConfigRepository.open(database_url, min_size=1, max_size=2, timeout=0.3) as repository,
+            PluginConfigRepository.open(database_url, min_size=1, max_size=2, timeout=2) as repository,
             in_threads() as start,
             psycopg.connect(database_url) as blocker,
         ):
             blocker.execute("LOCK TABLE plugin_config")
             calls = [start(repository.get_all) for _ in range(2)]
             until(lambda: waiting_for_locks(connection) == 2)
-            with pytest.raises(StoreUnavailableError, match=r"0\.30 sec; either its 2 connections are in use"):
+            with pytest.raises(StoreUnavailableError, match=r"2\.00 sec; either its 2 connections are in use"):
                 repository.get_all()
             blocker.rollback()
             assert [call.result(timeout=20) for call in calls] == [[], []]

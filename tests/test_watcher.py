@@ -491,7 +491,7 @@ def test_it_stops_promptly_from_any_thread_and_twice(service: Service, database_
             stopper.join(10)
         watcher.stop()
         assert watcher_threads() == []
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 5
     watcher.stop()
 
 
@@ -580,7 +580,7 @@ def test_a_hook_of_a_local_change_may_stop_it_while_it_waits_to_sync(
 
 def test_stop_does_not_wait_for_a_server_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=2"
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"
         watcher = PluginWatcher(PluginManager(config_repo=InMemoryPluginConfigStore()), url)
         watcher.start()
         silent.settimeout(10)
@@ -588,8 +588,8 @@ def test_stop_does_not_wait_for_a_server_that_does_not_answer() -> None:
         with connection:
             began = time.monotonic()
             watcher.stop()
-            assert time.monotonic() - began < 1
-            assert wait_until(lambda: watcher_threads() == [])
+            assert time.monotonic() - began < 5
+        assert wait_until(lambda: watcher_threads() == [])
 
 
 def test_a_conninfo_that_cannot_be_read_is_refused_at_once() -> None:

@@ -43,7 +43,7 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(Path(plugin_store.__file__).parents[1])} | more
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10) -> bool:
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> bool:
     """Return whether the condition came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -7,6 +7,7 @@ real table, watchers, threads and processes.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -68,12 +69,12 @@ def test_a_hook_that_hangs_in_the_watcher_holds_up_changes_not_readers_and_the_l
     change.start()
     assert wait_until(lambda: waiting(caplog))
     (message,) = waiting(caplog)
-    assert "another thread is in on_enable of plugin 'child', for 0." in message
+    assert re.search(r"another thread is in on_enable of plugin 'child', for \d+\.\d s", message)
     # Who only asks is not held up, and sees what is.
     began = time.monotonic()
     assert [watched.manager.is_enabled(name) for name in PLUGINS] == [True, False, True]
     assert len(watched.manager.get_enabled_plugins()) == 2
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < BOUND / 2
     assert change.is_alive()
     hang.go_on.set()
     change.join(BOUND)

@@ -168,10 +168,12 @@ def fill(store: PluginConfigRepository, rows: int = 1000) -> None:
 
 def test_an_exhausted_pool(database_url: str, connection: psycopg.Connection[Any]) -> None:
     with (
-        PluginConfigRepository.open(database_url, max_size=3, timeout=0.5) as store,
+        ConnectionPool(database_url, min_size=3, max_size=3, timeout=0.5, open=True) as pool,
         ThreadPoolExecutor(3) as executor,
         psycopg.connect(database_url) as blocker,
     ):
+        pool.wait(20)
+        store = PluginConfigRepository(pool)
         blocker.execute("LOCK TABLE plugin_config")
         busy = [executor.submit(store.save, f"busy {number}", "enabled") for number in range(3)]
         waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"

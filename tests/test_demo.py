@@ -323,10 +323,27 @@ def test_the_demo_ends_with_the_command_that_failed(installed: Path) -> None:
 
 @posix
 def test_a_service_that_neither_answers_nor_ends_is_killed(installed: Path) -> None:
-    service = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
+    service = """import signal, time
+for number in (signal.SIGTERM, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+time.sleep(600)
+"""
     status, _, errors = play_with(installed, service, "play._START_SECONDS, play._STOP_SECONDS = 3, 0.1")
     assert status == 1
     assert "promised was a service that starts" in errors
+
+
+@posix
+def test_a_service_that_waits_for_its_workers_is_asked_again(installed: Path, tmp_path: Path) -> None:
+    service = f"""import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+try:
+    time.sleep(600)
+except KeyboardInterrupt:
+    open({str(tmp_path / "heard")!r}, "w").close()
+"""
+    play_with(installed, service, "play._START_SECONDS, play._STOP_SECONDS = 3, 1")
+    assert (tmp_path / "heard").exists()
 
 
 @posix

@@ -32,7 +32,7 @@ ENABLED = "analytics (1.0.0) — ENABLED"
 DISABLED = "analytics (1.0.0) — DISABLED"
 
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
+_STOP_SECONDS = 3.0
 # As `-m`, so that they are those of this interpreter's environment, whatever the PATH.
 _PROGRAMS = {
     "flask": [sys.executable, "-m", "flask"],
@@ -172,10 +172,12 @@ class _Shell:
 
     def _end_service(self) -> None:
         if self._service is not None:
-            self._service.terminate()
             try:
-                with suppress(subprocess.TimeoutExpired):
-                    self._service.wait(_STOP_SECONDS)
+                # To the second it listens while it waits for a worker that was too young to hear of the first.
+                for number in (signal.SIGTERM, signal.SIGINT):
+                    self._service.send_signal(number)
+                    with suppress(subprocess.TimeoutExpired):
+                        self._service.wait(_STOP_SECONDS)
             finally:
                 self._service.kill()  # does nothing to one that has ended
                 self._service.wait()

@@ -23,6 +23,7 @@ from .store import DISABLED, ENABLED, PluginConfig
 
 if TYPE_CHECKING:
     from .changes import PluginChange
+    from .cursors import Connection
     from .postgres import PluginConfigRepository
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
@@ -175,7 +176,6 @@ def _export(args: argparse.Namespace) -> None:
 
 
 def _import(args: argparse.Namespace) -> None:
-    from .connections import connect
     from .transfer import diff_plugins, import_plugins
 
     plugins = _read_plugins(args.file)
@@ -185,7 +185,7 @@ def _import(args: argparse.Namespace) -> None:
         _show_changes(args, diff_plugins(rows, plugins, partial=not args.prune))
     else:
         waiting = progress("importing, after transactions that write to the table")
-        with waiting, connect(_database(args), "plugin_store cli") as connection:
+        with waiting, _connected(args) as connection:
             import_plugins(connection, plugins, prune=args.prune, show=lambda made: _show_changes(args, made))
 
 
@@ -249,13 +249,20 @@ def _database(args: argparse.Namespace) -> str:
 
 
 @contextmanager
+def _connected(args: argparse.Namespace) -> Iterator[Connection]:
+    from .connections import connect
+
+    with connect(_database(args), "plugin_store cli") as connection:
+        connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
+        yield connection
+
+
+@contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
-    from .connections import connect
     from .postgres import PluginConfigRepository
 
-    with connect(_database(args), "plugin_store cli") as connection, connection.transaction():
-        connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
+    with _connected(args) as connection, connection.transaction():
         yield PluginConfigRepository(connection)
 
 

@@ -54,7 +54,7 @@ def _connect(conninfo: str, application_name: str) -> Connection:
     with translated_errors():
         try:
             connection: Connection = psycopg.connect(
-                conninfo, autocommit=True, fallback_application_name=application_name
+                conninfo, autocommit=True, fallback_application_name=application_name, client_encoding="utf8"
             )
         except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
             raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc
@@ -147,24 +147,7 @@ class PooledConnections:
         with self._lock:
             if self._pool is None:
                 old = self._inherited[-1][0]
-                self._pool = type(old)(
-                    old.conninfo,
-                    kwargs=old.kwargs,
-                    connection_class=old.connection_class,
-                    configure=old._configure,
-                    check=old._check,
-                    reset=old._reset,
-                    min_size=old.min_size,
-                    max_size=old.max_size,
-                    timeout=old.timeout,
-                    max_waiting=old.max_waiting,
-                    max_lifetime=old.max_lifetime,
-                    max_idle=old.max_idle,
-                    reconnect_timeout=old.reconnect_timeout,
-                    reconnect_failed=old._reconnect_failed,
-                    num_workers=old.num_workers,
-                    open=True,
-                )
+                self._pool = _like(old)
             return self._pool
 
     def _after_fork(self) -> None:
@@ -176,6 +159,34 @@ class PooledConnections:
         self._inherited.append((self._pool, self._cursors))
         self._pool, self._cursors = None, {}
         self.close_at_exit()  # the one that is to come, for no one else can
+
+
+def _like(old: ConnectionPool[Any]) -> ConnectionPool[Any]:
+    """Return a new pool with the settings of one that belongs to another process."""
+    try:
+        return type(old)(
+            old.conninfo,
+            kwargs=old.kwargs,
+            connection_class=old.connection_class,
+            configure=old._configure,
+            check=old._check,
+            reset=old._reset,
+            min_size=old.min_size,
+            max_size=old.max_size,
+            timeout=old.timeout,
+            max_waiting=old.max_waiting,
+            max_lifetime=old.max_lifetime,
+            max_idle=old.max_idle,
+            reconnect_timeout=old.reconnect_timeout,
+            reconnect_failed=old._reconnect_failed,
+            num_workers=old.num_workers,
+            open=True,
+        )
+    except TypeError as exc:  # a class of the caller's, with an __init__ of its own
+        raise StoreUnavailableError(
+            f"the pool belongs to the process that this one was forked from, and no other like it can be made: {exc}; "
+            "make the pool, and the repository, after fork()"
+        ) from exc
 
 
 class _Borrowed:
@@ -219,15 +230,18 @@ class _Borrowed:
             self._cursor = self._cursors.get(connection) or self._new_cursor()
             return self._cursor
         except BaseException:
-            self._pool.putconn(connection)
+            self._give_back()
             raise
 
     def __exit__(self, *exc: object) -> None:
+        # It holds its last result, and what was sent: not if that is large.
+        if self._cursor.rowcount > MOST_ROWS_KEPT:
+            self._cursors.pop(self._connection, None)
+        self._give_back()
+
+    def _give_back(self) -> None:
         try:
-            # It holds its last result, and what was sent: not if that is large.
-            if self._cursor.rowcount > MOST_ROWS_KEPT:
-                self._cursors.pop(self._connection, None)
-            if not self._autocommit and not self._connection.closed:
+            if not self._autocommit and self._connection.pgconn.transaction_status == TransactionStatus.IDLE:
                 self._connection.autocommit = False
         finally:
             self._pool.putconn(self._connection)

@@ -21,6 +21,10 @@ def checked_conninfo(conninfo: str) -> str:
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
+    if not isinstance(conninfo, str):
+        raise InvalidDatabaseURLError(
+            f"the database URL must be a str, not {type(conninfo).__name__}: is the variable set that it is read from?"
+        )
     conninfo = re.sub(r"^postgres(ql)?\+psycopg://", "postgresql://", conninfo)
     scheme, separator, rest = conninfo.partition("://")
     if separator and scheme in ("postgresql", "postgres"):

@@ -23,12 +23,28 @@ JSONB_OID = psycopg.adapters.types["jsonb"].oid
 
 
 def new_cursor(connection: Connection) -> Cursor:
-    """Return a plain cursor, whatever cursors and rows the caller's connections make by default."""
+    """Return a plain cursor, whatever cursors and rows the caller's connections make by default.
+
+    Raises StoreError for a session whose text or times psycopg does not read, before anything is asked of it.
+    """
+    check_session(connection)
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
     # Unless the service has a loader of its own for this connection (set_json_loads).
     if connection.adapters.get_loader(JSONB_OID, Format.TEXT) is JsonbLoader:
         cursor.adapters.register_loader(JSONB_OID, _ConfigLoader)
     return cursor
+
+
+def check_session(connection: Connection) -> None:
+    """Raise StoreError for a session in which names would be bytes, or in which no time can be read."""
+    if connection.info.encoding == "ascii":
+        raise StoreError("client_encoding is SQL_ASCII: connect with client_encoding=utf8")
+    style = connection.info.parameter_status("DateStyle")
+    if style is not None and not style.startswith("ISO"):  # None: a pooler may not tell
+        raise StoreError(
+            f"DateStyle is {style!r}: connect with PGDATESTYLE=ISO in the environment, or let the role have it: "
+            "ALTER ROLE … SET datestyle = ISO"
+        )
 
 
 class _ConfigLoader(JsonbLoader):

@@ -45,6 +45,11 @@ def _translate(exc: psycopg.Error) -> StoreError:
             f"the connection does not keep what is prepared on it: {reason}; if there is a connection pooler before "
             "the server, have psycopg prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})"
         )
+    if isinstance(exc, psycopg.errors.SerializationFailure):
+        return StoreError(
+            f"the database refused: {reason}; nothing was changed, so repeat it; with default_transaction_isolation = "
+            "'read committed' writers wait for each other instead"
+        )
     if isinstance(exc, psycopg.errors.InsufficientPrivilege):
         return StoreError(
             f"the database role may not do this: {reason}; to read it needs SELECT on all columns of plugin_config, to "

@@ -12,6 +12,7 @@ from psycopg.conninfo import conninfo_to_dict
 from ._files import folder, load_statement
 from .connections import connect
 from .conninfo import checked_conninfo
+from .cursors import check_session
 from .driver_errors import translated_errors
 from .errors import InstallationError, MigrationError
 
@@ -42,9 +43,11 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
     # Not yoyo's own reading of URLs: it knows neither socket folders in place of a host, nor several
     # hosts, nor libpq's other forms.
     values = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
+    values["client_encoding"] = "utf8"
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, values.pop("dbname", None), values)
     try:
         with translated_errors(), PostgresqlPsycopgBackend(uri, default_migration_table) as backend:
+            backend.connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
             backend.init_database()
             with backend.lock():
                 missing = backend.to_apply(migrations)
@@ -60,6 +63,7 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
 def _check_role(conninfo: str, wait_seconds: float) -> None:
     """Raise MigrationError if yoyo could not make its tables: it would wait 10 seconds and blame a lock."""
     with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
+        check_session(connection)
         row = connection.execute(MAY_MIGRATE).fetchone()
     assert row is not None
     role, schema, allowed = row

@@ -66,8 +66,13 @@ class PluginConfigRepository:
         self._connections: GivenConnection | PooledConnections
         if isinstance(pool, psycopg.Connection):
             self._connections = GivenConnection(pool)
-        else:
+        elif hasattr(pool, "getconn"):  # to ask for its class would import psycopg_pool
             self._connections = PooledConnections(pool)
+        else:
+            raise TypeError(
+                "PluginConfigRepository takes a psycopg_pool.ConnectionPool or a psycopg.Connection, not "
+                f"{type(pool).__name__}; PluginConfigRepository.open() takes a conninfo"
+            )
 
     @classmethod
     @contextmanager
@@ -93,7 +98,7 @@ class PluginConfigRepository:
         pool = ConnectionPool(
             checked_conninfo(conninfo),
             connection_class=connections_after(first),
-            kwargs={"autocommit": True, "fallback_application_name": "plugin_store"},
+            kwargs={"autocommit": True, "fallback_application_name": "plugin_store", "client_encoding": "utf8"},
             min_size=min_size,
             max_size=max_size,
             timeout=timeout,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from .manager import PluginManager
 
+DAY_SECONDS = 86_400
+
 
 class PluginWatcher:
     """Runs ``manager.sync()`` whenever the table changes, from a thread of its own.
@@ -39,11 +41,17 @@ class PluginWatcher:
         resync_seconds: float = 30.0,
         poll_seconds: float = 1.0,
     ) -> None:
-        """Raises InvalidDatabaseURLError for a conninfo that cannot be read; connects only when started."""
+        """Raises InvalidDatabaseURLError for a conninfo that cannot be read; connects only when started.
+
+        ValueError for a number of seconds that is not above 0 and at most 86,400, a day.
+        """
+        for name, seconds in (("resync_seconds", resync_seconds), ("poll_seconds", poll_seconds)):
+            if not 0 < seconds <= DAY_SECONDS:
+                raise ValueError(f"{name} must be above 0 and at most {DAY_SECONDS}, not {seconds}")
         self._manager = manager
         self._conninfo = checked_conninfo(conninfo)
         self._resync_seconds = resync_seconds
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = min(poll_seconds, resync_seconds)
         self._lock = Lock()
         self._listener: TableListener | None = None
         self._thread: Thread | None = None

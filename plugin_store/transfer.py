@@ -6,15 +6,18 @@ import json
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from psycopg.pq import TransactionStatus
+
 from ._files import load_statement
 from .changes import PluginChange, changes
 from .cursors import Connection
 from .driver_errors import translated_errors
-from .errors import InvalidFileError, PluginStoreError
+from .errors import InvalidFileError, PluginStoreError, StoreError
 from .postgres import PluginConfigRepository
 from .store import PluginConfig
 from .validation import checked_many, dotted, same_json
 
+ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")
 
 FORMAT = 1
@@ -81,14 +84,18 @@ def import_plugins(
     config before anything is done: ``manager.check_config`` lets the registered plugins do so. Raises what those two
     raise, the errors of bad names, statuses and configs, and StoreError: then nothing is changed.
 
-    ``connection`` is a psycopg.Connection; if it is in a transaction, the import is a part of that.
+    ``connection`` is a psycopg.Connection; if it is in a transaction, the import is a part of that. It must be one in
+    READ COMMITTED: StoreError otherwise.
     """
     wanted = [PluginConfig(*row) for row in checked_many(plugins)]
     if check is not None:
         for plugin in wanted:
             check(plugin.plugin_name, plugin.config)
     repository = PluginConfigRepository(connection)
+    in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     with translated_errors(), connection.transaction():
+        if in_transaction and connection.execute(ISOLATION).fetchone() != ("read committed",):
+            raise StoreError("the transaction may see the table as it was when it began: import in READ COMMITTED")
         connection.execute(LOCK_TABLE)
         made = diff_plugins(repository.get_all(), wanted, partial=not prune)
         if show is not None:

@@ -40,7 +40,7 @@ CONTRACT = {
     "transfer": "errors _files store validation cursors driver_errors postgres changes",
     "listen": "errors _files conninfo cursors driver_errors connections",
     "watch": "store connections postgres listen changes",
-    "migrate": "errors _files conninfo driver_errors connections",
+    "migrate": "errors _files conninfo cursors driver_errors connections",
     "testing": "errors store",
     "decision": "store",
     "references": "errors validation",
@@ -53,7 +53,8 @@ CONTRACT = {
     "flask": "errors _words conninfo plugin store manager sync",
     "sandbox": "errors embedded migrate",
     "demo": "errors _progress embedded flask",
-    "cli": "errors _words _progress store conninfo connections postgres changes transfer migrate watch sandbox demo",
+    "cli": "errors _words _progress store conninfo cursors connections postgres changes transfer migrate watch sandbox "
+    "demo",
 }
 
 # What may be imported from the package itself: within it, each name is imported from where it is. The demo is an
@@ -62,7 +63,7 @@ FROM_THE_PACKAGE = {"cli": {"__version__"}, "demo": set(plugin_store.__all__)}
 
 # The other packages, and the modules that may import them.
 OTHERS = {
-    "psycopg": "cursors driver_errors connections postgres listen migrate conninfo sandbox demo",
+    "psycopg": "cursors driver_errors connections postgres transfer listen migrate conninfo sandbox demo",
     "psycopg_pool": "connections postgres",
     "yoyo": "migrate demo",
     "flask": "flask demo",

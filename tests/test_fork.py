@@ -193,6 +193,29 @@ def test_many_threads_of_a_child_share_one_new_pool(database_url: str) -> None:
     assert run(program, database_url) == ["1", "child ended with 0"]
 
 
+def test_a_pool_that_cannot_be_made_again_says_so(database_url: str) -> None:
+    program = """
+    from plugin_store import StoreUnavailableError
+
+    class OwnPool(ConnectionPool):
+        def __init__(self, where):
+            super().__init__(where, open=True)
+
+    with OwnPool(url) as pool:
+        repository = PluginConfigRepository(pool)
+        repository.get_all()
+        if (child := os.fork()) == 0:
+            try:
+                repository.get_all()
+            except StoreUnavailableError as exc:
+                print("make the pool, and the repository, after fork()" in str(exc), flush=True)
+            os._exit(0)
+        wait_for(child)
+        print(*names())
+    """
+    assert run(program, database_url) == ["True", "child ended with 0", ""]
+
+
 def test_fork_while_another_thread_makes_the_new_pool(database_url: str) -> None:
     program = """
     entered, goes_on = threading.Event(), threading.Event()

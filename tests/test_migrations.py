@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from conftest import Server
 from psycopg import sql
 from yoyo.backends import DatabaseBackend
 
@@ -26,6 +27,7 @@ from plugin_store import (
     MigrationError,
     PluginConfig,
     PluginConfigRepository,
+    StoreError,
     StoreUnavailableError,
 )
 from plugin_store._files import folder
@@ -243,6 +245,23 @@ class TestMigrate:
 
             assert migrating.result(timeout=30) == NAMES
         assert tables(empty_url) == ["public.plugin_config"]
+
+    def test_a_session_whose_times_cannot_be_read_hears_so(self, empty_url: str) -> None:
+        with pytest.raises(StoreError, match="DateStyle is 'German, DMY': connect with PGDATESTYLE=ISO"):
+            migrate(with_options(empty_url, "-cdatestyle=German"))
+        assert everything(empty_url) == []
+
+    def test_a_database_without_an_encoding_is_migrated_and_used(self, empty_url: str, server: Server) -> None:
+        with psycopg.connect(empty_url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+            try:
+                url = server.url("no_encoding")
+                assert migrate(url) == NAMES
+                with PluginConfigRepository.open(url) as repository:
+                    saved = repository.save("é", "enabled", {"a": 1})
+                    assert repository.get_all() == [saved]
+            finally:
+                connection.execute("DROP DATABASE no_encoding WITH (FORCE)")
 
     def test_a_role_that_may_not_create_tables_hears_so_at_once(self, empty_url: str, role: str) -> None:
         with psycopg.connect(empty_url, autocommit=True) as connection:

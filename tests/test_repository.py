@@ -421,6 +421,30 @@ class TestOpen:
         assert len(caplog.messages) == 2 and server.password not in caplog.text
         assert all(re.match(r"waiting up to \S+ s for the database: .*exist", message) for message in caplog.messages)
 
+    def test_its_connections_speak_utf_8_whatever_is_asked_for(
+        self, database_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+        for url in (database_url, f"{database_url}&client_encoding=latin1"):
+            with PluginConfigRepository.open(url, min_size=2) as repository, in_threads() as start:
+                names = [f"☃ {number}" for number in range(8)]
+                for call in [start(repository.save, name, "enabled") for name in names]:
+                    call.result(timeout=20)
+                assert [row.plugin_name for row in repository.get_all()] == names
+
+    @pytest.mark.parametrize("nothing", [None, b"", 5432])
+    def test_what_is_no_conninfo_is_refused(self, nothing: Any) -> None:
+        with (
+            pytest.raises(InvalidDatabaseURLError, match=r"must be a str, not .*: is the variable set"),
+            PluginConfigRepository.open(nothing),
+        ):
+            pytest.fail("it is no conninfo")
+
+    @pytest.mark.parametrize("nothing", [None, "postgresql://host/db"])
+    def test_what_is_neither_pool_nor_connection_is_refused(self, nothing: Any) -> None:
+        with pytest.raises(TypeError, match=r"takes a psycopg_pool.ConnectionPool .*open\(\) takes a conninfo"):
+            PluginConfigRepository(nothing)
+
     def test_a_wait_that_is_not_a_number_is_none(self, server: Server) -> None:
         with pytest.raises(StoreUnavailableError), PluginConfigRepository.open(server.url("no"), wait_seconds=nan):
             pytest.fail("there is no such database")
@@ -615,6 +639,41 @@ class TestErrors:
                 PluginConfigRepository(connection).save("analytics", "enabled")
             assert type(caught.value) is StoreError
             assert type(caught.value.__cause__) is cause
+
+    @in_and_out_of_autocommit_mode
+    @pytest.mark.parametrize(
+        ("kwargs", "told"),
+        [
+            ({"client_encoding": "SQL_ASCII"}, "client_encoding is SQL_ASCII: connect with client_encoding=utf8"),
+            ({"options": r"-c datestyle=SQL,\ DMY"}, "DateStyle is 'SQL, DMY': connect with PGDATESTYLE=ISO"),
+        ],
+        ids=["encoding", "times"],
+    )
+    def test_a_session_that_cannot_be_read_is_refused_before_anything_is_written(
+        self, database_url: str, repository: PluginConfigRepository, autocommit: bool, kwargs: Any, told: str
+    ) -> None:
+        with pool_of_one(database_url, autocommit=autocommit, **kwargs) as pool:
+            for _ in range(2):
+                with pytest.raises(StoreError, match=told):
+                    PluginConfigRepository(pool).save("analytics", "enabled")
+            with pool.connection() as own:
+                assert own.autocommit is autocommit
+                with pytest.raises(StoreError, match=told):
+                    PluginConfigRepository(own).save("analytics", "enabled")
+        assert repository.get_all() == []
+
+    def test_a_row_that_another_transaction_has_changed_meanwhile_is_a_store_error(
+        self, database_url: str, repository: PluginConfigRepository
+    ) -> None:
+        repository.save("analytics", "disabled")
+        with psycopg.connect(database_url) as own:
+            own.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            assert PluginConfigRepository(own).get_config("analytics") == {}
+            saved = repository.save("analytics", "disabled", {"by": "another"})
+            with pytest.raises(StoreError, match=r"refused: could not serialize .*; nothing was changed"):
+                PluginConfigRepository(own).save("analytics", "enabled")
+            own.rollback()
+        assert repository.get_all() == [saved]
 
     def test_a_database_that_is_only_read_is_a_store_error(self, database_url: str) -> None:
         with pool_of_one(database_url, options="-c default_transaction_read_only=on") as pool:

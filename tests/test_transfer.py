@@ -18,6 +18,7 @@ from plugin_store import (
     PluginConfig,
     PluginConfigRepository,
     SchemaError,
+    StoreError,
     diff_plugins,
     dump_plugins,
     import_plugins,
@@ -175,6 +176,22 @@ def test_an_import_is_a_part_of_the_callers_transaction(database_url: str, repos
         import_plugins(connection, [MAIL])
         assert repository.get_all() == []
     assert len(repository.get_all()) == 1
+
+
+def test_a_transaction_that_sees_an_older_table_is_refused(
+    database_url: str, repository: PluginConfigRepository
+) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.execute("SELECT FROM plugin_config")
+        other = repository.save("other", "enabled")
+        with pytest.raises(StoreError, match="import in READ COMMITTED"):
+            import_plugins(connection, [MAIL], prune=True)
+        connection.rollback()
+        assert repository.get_all() == [other]
+        # One that begins with the import sees all that is there.
+        assert import_plugins(connection, [MAIL], prune=True)
+    assert [row.plugin_name for row in repository.get_all()] == ["mail"]
 
 
 def test_a_check_sees_each_name_and_config(connection: Connection) -> None:

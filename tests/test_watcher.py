@@ -597,6 +597,13 @@ def test_a_conninfo_that_cannot_be_read_is_refused_at_once() -> None:
         PluginWatcher(PluginManager(), "postgresql://me:sec@ret@somewhere/db")
 
 
+@pytest.mark.parametrize("name", ["resync_seconds", "poll_seconds"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e10])
+def test_seconds_that_are_no_time_to_wait_are_refused(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be above 0 and at most 86400, not {seconds}"):
+        PluginWatcher(PluginManager(), **{name: seconds})
+
+
 def test_a_listener_may_be_stopped_when_it_has_ended() -> None:
     listener = TableListener("", lambda: None, resync_seconds=1, poll_seconds=1)
     listener.stop()

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,7 +15,7 @@ from conftest import Server
 from recorder import Service
 from workers import PLUGINS, environment, pgbouncer, wait_until
 
-from plugin_store import PluginConfig, PluginConfigRepository, PluginWatcher
+from plugin_store import PluginConfig, PluginConfigRepository, PluginWatcher, dump_plugins
 from plugin_store.migrate import migrate
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
 
@@ -25,8 +27,8 @@ def pooled_url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
         connection.execute("CREATE DATABASE behind_pgbouncer")
         try:
             url = server.url("behind_pgbouncer")
-            migrate(url)
             with pgbouncer(url, tmp_path_factory.mktemp("pgbouncer"), default_pool_size=3) as pooled:
+                migrate(pooled)
                 yield pooled
         finally:
             connection.execute("DROP DATABASE behind_pgbouncer WITH (FORCE)")
@@ -90,18 +92,33 @@ def test_a_read_never_runs_the_delete_of_another_client(store: PluginConfigRepos
         assert store.get_all() == [saved]
 
 
-def test_the_command_line_too(store: PluginConfigRepository, pooled_url: str) -> None:
+def test_the_command_line_too_and_it_leaves_nothing_behind(
+    store: PluginConfigRepository, pooled_url: str, tmp_path: Path
+) -> None:
     names = [f"plugin {number}" for number in range(10)]
-    for command in (["enable", "--create"], ["disable"], ["enable"], ["show", names[0], "--json"], ["list"]):
-        given = command if command[0] in ("show", "list") else [*command, *names]
+    few = tmp_path / "few.json"
+    few.write_text(dump_plugins([PluginConfig(name, "enabled") for name in names]))
+    for command in (
+        ["enable", "--create", "to be pruned", *(f"{number} too" for number in range(10))],
+        ["import", "--prune", str(few)],
+        ["disable", *names],
+        ["enable", *names],
+        ["show", names[0], "--json"],
+        ["list"],
+    ):
         done = subprocess.run(
-            [sys.executable, "-m", "plugin_store", *given, "--database", pooled_url],
+            [sys.executable, "-m", "plugin_store", *command, "--database", pooled_url],
             env=environment(),
             capture_output=True,
             text=True,
             timeout=60,
         )
         assert (done.returncode, done.stderr) == (0, "")
+    # What is left in a session is in the way of the next client that it is given to.
+    with ExitStack() as stack:
+        for _ in range(3):
+            session = stack.enter_context(psycopg.connect(pooled_url, prepare_threshold=None))
+            assert session.execute("SELECT statement FROM pg_prepared_statements").fetchall() == []
     assert [(row.plugin_name, row.status) for row in store.get_all()] == [(name, "enabled") for name in names]
 
 

@@ -9,6 +9,8 @@ from enum import Enum
 from threading import Lock
 from typing import Any
 
+from ._fork import renew_after_fork
+
 logger = logging.getLogger(__name__)
 
 
@@ -52,8 +54,12 @@ class EventDispatcher:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        renew_after_fork(self)
         # The tuples are replaced, never changed, so that dispatch needs no lock.
         self._listeners: dict[str, tuple[EventListener, ...]] = {}
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()  # it may be held by a thread that is not in this process
 
     def add_listener(
         self, name: str, callback: Callable[[Event], object], priority: EventPriority = EventPriority.NORMAL

@@ -203,12 +203,17 @@ class ManagedPlugin:
                 logger.exception("plugin %r: on_config_changed raised", self.name)
                 self.plugin._status = PluginStatus.ERROR
                 error = exc
-        self.announce("config_changed", origin=origin, before=copy_json(old), after=copy_json(new))
+        self.announce("config_changed", origin=origin, before=self._shown(old), after=self._shown(new))
         if error is not None:
             self.announce_status("disabled", PluginStatus.ENABLED, origin)
             if not isinstance(error, Exception):
                 raise error
         return error
+
+    def _shown(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a config for an event, without the secrets that are there in plain."""
+        keys = self.plugin.metadata.secret_keys
+        return {key: "***" if key in keys and is_plain(value) else value for key, value in copy_json(config).items()}
 
     def undo(self, back: Callable[[], None], status: PluginStatus) -> None:
         """Take back a change that could not be stored: run ``back``, and be in ``status`` again."""

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from ._fork import renew_after_fork
 from .decision import dependency_missing, in_dependency_order
-from .errors import DependencyError, InvalidConfigError, PluginAlreadyRegisteredError, PluginNotFoundError
+from .errors import (
+    DependencyError,
+    InvalidConfigError,
+    PluginAlreadyRegisteredError,
+    PluginNotFoundError,
+    StoreError,
+    StoreUnavailableError,
+)
 from .events import EventDispatcher
 from .managed import LOCAL, STORED, ManagedPlugin
 from .plugin import BasePlugin, PluginStatus
@@ -110,8 +117,8 @@ class PluginManager:
     def initialize_plugin(self, name: str, config: dict[str, Any] | None = None) -> None:
         """Initialize a plugin, with the defaults of its config; announces plugin.initialized.
 
-        Raises PluginNotFoundError, PluginStateError for an enabled plugin, and what the plugin's own
-        initialize raises.
+        Raises PluginNotFoundError, PluginStateError for an enabled plugin, InvalidConfigError for a config that is no
+        dict, and what the plugin's own initialize raises.
         """
         with self._changing(name) as managed:
             managed.call("initialize", managed.plugin.initialize, config)
@@ -169,12 +176,18 @@ class PluginManager:
     def disable_plugin(self, name: str) -> None:
         """Disable a plugin, store that it is disabled, and announce plugin.disabled.
 
-        Syncs first. May be repeated. Raises PluginNotFoundError, and DependencyError while enabled plugins depend
-        on it. What on_disable raises goes to the caller too, but the plugin is stored as disabled all the
-        same, and is in ERROR. What the store raises goes to the caller after on_enable has undone on_disable.
+        Syncs first, and goes on without a sync if the row of another plugin cannot be read. May be repeated. Raises
+        PluginNotFoundError, and DependencyError while enabled plugins depend on it. What on_disable raises goes to the
+        caller too, but the plugin is stored as disabled all the same, and is in ERROR. What the store raises goes to
+        the caller after on_enable has undone on_disable.
         """
         with self._changing(name) as managed:
-            self._sync_others()
+            try:
+                self._sync_others()
+            except StoreUnavailableError:
+                raise
+            except StoreError as exc:  # such as another's row that cannot be read: it must not hold the brake
+                logger.error("plugin %r is disabled without a sync of the others: %s", name, exc)
             row = self._read(managed)
             if dependents := [other.name for other in self._plugins.values() if other.enabled and name in other.needs]:
                 raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")

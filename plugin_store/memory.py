@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
+from ._fork import renew_after_fork
 from .errors import ConflictError
 from .store import DISABLED, ENABLED, PluginConfig
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json, same_json
@@ -22,7 +23,11 @@ class InMemoryPluginConfigStore:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        renew_after_fork(self)
         self._rows: dict[str, PluginConfig] = {}
+
+    def _after_fork(self) -> None:
+        self._lock = Lock()  # it may be held by a thread that is not in this process
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""

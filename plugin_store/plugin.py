@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from .errors import PluginStateError
+from .errors import InvalidConfigError, PluginStateError
 from .references import has_reference, resolve
 from .validation import copy_json
 
@@ -50,6 +50,8 @@ class PluginMetadata:
     def __post_init__(self) -> None:
         if self.dependencies is None:
             self.dependencies = []
+        if isinstance(self.dependencies, str):
+            self.dependencies = [self.dependencies]
         if isinstance(self.secret_keys, str):
             self.secret_keys = (self.secret_keys,)
 
@@ -76,11 +78,17 @@ class BasePlugin(ABC):
         return self._status
 
     def initialize(self, config: dict[str, Any] | None = None) -> None:
-        """Take ``config`` as the code's defaults, over which a stored config is laid key by key."""
+        """Take ``config`` as the code's defaults, over which a stored config is laid key by key.
+
+        Raises PluginStateError while it is enabled, and InvalidConfigError for what is no dict.
+        """
         if self._status is PluginStatus.ENABLED:
             raise PluginStateError(
                 f"Cannot initialize plugin {self.metadata.name!r} while it is enabled: disable it first"
             )
+        if config is not None and not isinstance(config, dict):
+            given = type(config).__name__
+            raise InvalidConfigError(f"plugin {self.metadata.name!r}: config must be a dict, not {given}")
         self._config = copy_json(config or {})
         self._status = PluginStatus.INITIALIZED
 

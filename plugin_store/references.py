@@ -6,7 +6,9 @@ config they are. What is stored, exported, logged and announced is the reference
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from typing import Any
 
 from .errors import UnresolvedReferenceError
@@ -30,8 +32,8 @@ def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...], secrets: 
     """Return a copy of the value with what its references stand for, which is added to ``secrets``.
 
     Of a file, one line feed at its end is left out. Raises UnresolvedReferenceError, naming the plugin and the path,
-    for a variable that is not set, a file that cannot be read as UTF-8, and a dict with one of the two keys that is
-    more or other than a reference.
+    for a variable that is not set, a file that is no regular one or cannot be read as UTF-8, and a dict with one of
+    the two keys that is more or other than a reference.
     """
     if isinstance(value, list):
         return [resolve(plugin_name, item, (*path, index), secrets) for index, item in enumerate(value)]
@@ -59,18 +61,31 @@ def is_plain(value: Any) -> bool:
 
 def shows(error: BaseException, secrets: list[str]) -> bool:
     """Return whether the message of an error, or of one that would be logged with it, tells one of the secrets."""
+    import json  # here, as it is seldom needed and slow to load
+
     texts, left = [], [error]
     for exc in left:
         texts += [str(exc), *getattr(exc, "__notes__", ())]
         others = (exc.__cause__, exc.__context__, *getattr(exc, "exceptions", ()))
         left += [other for other in others if other is not None and other not in left]
     text = "\n".join(texts)
-    pieces = {secret[at : at + TELLING] for secret in secrets for at in range(max(1, len(secret) - TELLING + 1))}
+    # As they are, and as repr() and JSON quote them.
+    forms = [form for secret in secrets for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1])]
+    pieces = {form[at : at + TELLING] for form in forms for at in range(max(1, len(form) - TELLING + 1))}
     return any(piece in text for piece in pieces - {""})
 
 
 def _is_reference(value: dict[Any, Any]) -> bool:
     return len(value) == 1 and isinstance(value.get(ENV, value.get(FILE)), str)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file: a FIFO or a device could hold up its reader for ever."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is no regular file")
 
 
 def _look_up(reference: dict[Any, Any]) -> tuple[str, str]:
@@ -80,7 +95,7 @@ def _look_up(reference: dict[Any, Any]) -> tuple[str, str]:
     ((kind, place),) = reference.items()
     try:
         if kind == FILE:
-            with open(place, encoding="utf-8", newline="") as file:
+            with open(place, encoding="utf-8", newline="", opener=_open_regular) as file:
                 return file.read().removesuffix("\n"), ""
         return os.environ[place], ""
     except KeyError:

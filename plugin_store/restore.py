@@ -35,8 +35,9 @@ def follow(
     Configs first, to all; then what is to stop, dependents first; then what is to start, dependencies first. A config
     that a plugin cannot use, by its references or its validate_config, disables that plugin, before it is given it. A
     plugin whose status its manager is changing right now is left to that change. One whose hook has raised
-    is left alone until its row changes. Hooks and listeners may call the manager: once ``outdated()``, because one
-    of them changed a plugin or read newer rows, this stops where it is.
+    is left alone until its row changes; a SystemExit or the like, which is no Exception, is raised all the same.
+    Hooks and listeners may call the manager: once ``outdated()``, because one of them changed a plugin or read newer
+    rows, this stops where it is.
     """
     by_name = {row.plugin_name: row for row in rows}
     return _Following(plugins, by_name, outdated).run()
@@ -91,7 +92,11 @@ class _Following:
 
     def take_config(self, managed: ManagedPlugin) -> None:
         row = self.rows.get(managed.name)
-        error = managed.apply_config({} if row is None else row.config, STORED)
+        error: BaseException | None
+        try:
+            error = managed.apply_config({} if row is None else row.config, STORED)
+        except BaseException as exc:
+            error = exc
         if error is not None:
             self.fail(managed, "on_config_changed", error)
         off = managed.name in self.refused or (row is not None and row.status == DISABLED)
@@ -103,7 +108,11 @@ class _Following:
         missing = next((need for need in managed.needs if not self.plugins[need].enabled), None)
         if missing is not None:
             self.skip(managed.name, dependency_missing(missing))
-        elif managed.failure is not None and managed.failed_at == self.rows[managed.name].updated_at:
+        elif (
+            not managed.enabled
+            and managed.failure is not None
+            and managed.failed_at == self.rows[managed.name].updated_at
+        ):
             self.report.failed[managed.name] = managed.failure
         else:
             was = managed.plugin.status
@@ -111,7 +120,7 @@ class _Following:
                 try:
                     with managed.changing():
                         managed.enable()
-                except Exception as exc:
+                except BaseException as exc:
                     self.fail(managed, "on_enable", exc)
                     return
                 managed.announce_status("enabled", was, STORED)
@@ -130,12 +139,15 @@ class _Following:
             return
         order = in_dependency_order({name: running.keys() & managed.needs for name, managed in running.items()})
         for name in self.until_outdated(reversed(order)):
+            error: BaseException | None = None
             try:
                 with running[name].changing():
                     running[name].disable()
-            except Exception as exc:
-                self.fail(running[name], "on_disable", exc)
+            except BaseException as exc:
+                error = exc
             running[name].announce_status("disabled", PluginStatus.ENABLED, STORED)
+            if error is not None:
+                self.fail(running[name], "on_disable", error)
 
     def skip(self, name: str, reason: str) -> None:
         """Report that a plugin was not tried; log it when that is news."""
@@ -145,10 +157,12 @@ class _Following:
             managed.skipped_for = reason
             logger.warning("plugin %r is not enabled: %s", name, reason)
 
-    def fail(self, managed: ManagedPlugin, hook: str, error: Exception) -> None:
-        """Log and report that a hook raised, and remember of which version of the row."""
+    def fail(self, managed: ManagedPlugin, hook: str, error: BaseException) -> None:
+        """Log and report that a hook raised, and remember of which version of the row; raise what is no Exception."""
         logger.error("plugin %r: %s raised", managed.name, hook, exc_info=error)
         row = self.rows.get(managed.name)
         managed.failed_at = None if row is None else row.updated_at
         managed.failure = f"{hook} raised {type(error).__name__}: {error}"
         self.report.failed[managed.name] = managed.failure
+        if not isinstance(error, Exception):
+            raise error

@@ -28,13 +28,13 @@ CONTRACT = {
     "_progress": "",
     "conninfo": "errors",
     "embedded": "errors",
-    "events": "",
+    "events": "_fork",
     "store": "errors",
     "validation": "errors store",
     "driver_errors": "errors",
     "cursors": "errors validation",
     "connections": "errors _files _fork conninfo cursors driver_errors",
-    "memory": "errors store validation",
+    "memory": "errors _fork store validation",
     "postgres": "errors store validation _files conninfo cursors driver_errors connections",
     "changes": "_words store validation",
     "transfer": "errors _files store validation cursors driver_errors postgres changes",
@@ -80,6 +80,7 @@ LATE = {
     ("connections", "psycopg_pool"): "the same",
     ("migrate", "yoyo"): "an extra",
     ("manager", "discovery"): "importlib.metadata, which it needs, is costly",
+    ("references", "json"): "costly, and only needed when a config is refused",
     ("embedded", "pwd"): "not on Windows",
     ("cli", "postgres"): "--help and wrong usage answer at once",
     ("cli", "connections"): "the same",
@@ -208,6 +209,7 @@ def test_a_first_manager_loads_these_modules_and_no_driver() -> None:
 def test_a_store_in_memory_loads_no_plugin_and_no_driver() -> None:
     loaded = loaded_by("from plugin_store import InMemoryPluginConfigStore")
     assert {name.partition(".")[2] for name in loaded if name.startswith("plugin_store.")} == {
+        "_fork",
         "errors",
         "memory",
         "store",

@@ -142,6 +142,15 @@ class TestInitialize:
         with pytest.raises(PluginNotFoundError, match="registered are none"):
             PluginManager().initialize_plugin("unknown")
 
+    @pytest.mark.parametrize("config", ["text", [], 0])
+    def test_a_config_that_is_no_dict_is_refused(self, manager: PluginManager, config: Any) -> None:
+        with pytest.raises(InvalidConfigError, match="plugin 'analytics': config must be a dict, not "):
+            manager.initialize_plugin("analytics", config)
+
+    def test_one_dependency_may_be_given_as_a_str(self) -> None:
+        metadata = PluginMetadata("a", "1", "b", "c", dependencies="auth")  # type: ignore[arg-type]
+        assert metadata.dependencies == ["auth"]
+
     def test_an_enabled_plugin_is_not_initialized_again(self, manager: PluginManager, plugin: ExamplePlugin) -> None:
         manager.enable_plugin("analytics")
         plugin.set_config("a", 1)

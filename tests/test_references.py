@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -91,7 +93,7 @@ def test_a_value_without_references_is_itself() -> None:
         ({"$env": "TEST_NONE"}, "needs the environment variable 'TEST_NONE': set it where"),
         ({"$env": "\ud800"}, r"needs '\ud800', which is not text in UTF-8"),
         ({"$file": "/nonexistent/file"}, "needs the file '/nonexistent/file', which cannot be read: No such file"),
-        ({"$file": "/"}, "needs the file '/', which cannot be read: Is a directory"),
+        ({"$file": "/"}, "needs the file '/', which cannot be read: it is no regular file"),
         ({"$env": 5}, 'is no reference: that is {"$env": "NAME"} or {"$file": "PATH"}, and nothing beside it'),
         ({"$env": "TEST_KEY", "default": ""}, "is no reference"),
         ({"$env": "TEST_KEY", "$file": "/"}, "is no reference"),
@@ -111,6 +113,16 @@ def test_what_cannot_be_resolved_is_refused_at_enabling_and_saving(reference: An
         with pytest.raises(PluginStoreError, match=r"config\.key"):
             save("pay", {"key": reference})
     assert store.saved == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
+def test_a_file_that_its_reader_would_wait_for_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    plugin = ExamplePlugin()
+    for path in (tmp_path / "fifo", os.devnull):
+        plugin.initialize({"key": {"$file": str(path)}})
+        with pytest.raises(UnresolvedReferenceError, match="cannot be read: it is no regular file"):
+            plugin.get_config("key")
 
 
 def test_a_file_that_is_not_utf_8_is_refused_without_a_trace_of_what_is_in_it(file: Path) -> None:
@@ -262,6 +274,33 @@ def test_no_row_export_event_or_log_line_has_the_secret(
     assert used == [SECRET, SECRET]
     told = dump_plugins(store.get_all()) + repr([store.get_all(), events, plugin.changes]) + caplog.text
     assert "$env" in told and "sk_" not in told
+
+
+def test_no_event_has_a_value_of_a_secret_key(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    store, plugin, events = InMemoryPluginConfigStore(), Keyed(), list[Event]()
+    manager = started(store, plugin, api_key="plain")
+    manager.event_dispatcher.add_listener("plugin.config_changed", events.append)
+    store.save("pay", "enabled", {"api_key": {"a": ["plain"]}, "n": 1})
+    manager.sync()
+    store.save("pay", "enabled", {"api_key": KEY, "n": 1})
+    manager.sync()
+    assert [(event.data["before"], event.data["after"]) for event in events] == [
+        ({"api_key": "***"}, {"api_key": "***", "n": 1}),
+        ({"api_key": "***", "n": 1}, {"api_key": KEY, "n": 1}),
+    ]
+    assert "plain" not in caplog.text
+
+
+@pytest.mark.parametrize("quoted", [repr, json.dumps])
+@pytest.mark.parametrize("secret", ["p\\x\\y\\z", "\n\t\n\t", "äöüß"])
+def test_a_secret_is_known_when_it_is_quoted(
+    secret: str, quoted: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_KEY", secret)
+    manager = started(None, refusing(lambda config: ValueError(f"bad: {quoted(config['key'])}"))("pay"))
+    with pytest.raises(InvalidConfigError, match="not repeated"):
+        manager.save_config("pay", {"key": KEY})
 
 
 MESSAGES: list[Callable[[str], str]] = [

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 import psycopg
 import pytest
+from example_plugins import raising
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.types.json import Jsonb
@@ -608,6 +609,59 @@ def test_a_hook_may_register_a_plugin(store: PluginConfigStore) -> None:
     store.save_config("a", {"key": 1})
     here.manager.sync()
     assert here.manager.get_plugin("new") is not None
+
+
+@pytest.mark.parametrize("hook", ["on_enable", "on_disable", "on_config_changed"])
+def test_a_hook_that_exits_is_met_once_and_then_the_others_follow(store: PluginConfigStore, hook: str) -> None:
+    here = Service(store, {"a": (), "b": ()})
+    if hook != "on_enable":
+        store.save("a", "enabled")
+        here.manager.sync()
+    here["a"].then[hook] = raising(SystemExit("bye"))
+    store.save("a", "disabled" if hook == "on_disable" else "enabled", {"key": 1})
+    store.save("b", "enabled")
+    with pytest.raises(SystemExit):
+        here.manager.sync()
+    assert here["a"].status is PluginStatus.ERROR
+    report = here.manager.sync()
+    assert (here.enabled, report.restored) == ({"b"}, ["b"])
+    if hook != "on_disable":
+        assert report.failed == {"a": f"{hook} raised SystemExit: bye"}
+    assert last_heard(here, "a") == ("" if hook == "on_enable" else "disabled")
+    here.forget()
+    here.manager.sync()
+    assert (here.calls, here.events) == ([], [])
+
+
+def test_a_plugin_that_has_failed_and_runs_now_is_not_reported_as_failed(store: PluginConfigStore) -> None:
+    here = Service(store, {"a": ()})
+    here["a"].then["on_enable"] = fails()
+    store.save("a", "enabled")
+    assert "a" in here.manager.sync().failed
+    here["a"].then.clear()
+    here.manager.event_dispatcher.add_listener("plugin.enabled", lambda _: here.manager.sync())
+    here.manager.enable_plugin("a")
+    report = here.manager.sync()
+    assert (report.restored, report.failed) == (["a"], {})
+
+
+def test_a_row_that_cannot_be_read_does_not_hold_up_disabling_another(
+    repository: PluginConfigRepository, connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    here = Service(repository, {"a": (), "b": ("a",), "c": ()})
+    for name in ("a", "b"):
+        here.manager.enable_plugin(name)
+    deep = '{"x": ' * 150 + "0" + "}" * 150
+    connection.execute("INSERT INTO plugin_config (plugin_name, config) VALUES ('strange', %s)", (deep,))
+    with pytest.raises(StoreError, match="row of plugin 'strange'"):
+        here.manager.enable_plugin("c")
+    with pytest.raises(DependencyError):
+        here.manager.disable_plugin("a")
+    here.manager.disable_plugin("b")
+    assert here.enabled == {"a"}
+    stored = repository.get_by_name("b")
+    assert stored is not None and stored.status == "disabled"
+    assert "plugin 'b' is disabled without a sync of the others: the row of plugin 'strange'" in caplog.text
 
 
 def test_a_hook_cannot_switch_its_own_plugin(store: PluginConfigStore) -> None:

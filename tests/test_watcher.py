@@ -673,10 +673,11 @@ def test_no_exception_ends_the_thread(
         assert wait_until(lambda: raised)
         if where == "listener":
             service.manager.event_dispatcher.remove_listener("plugin.enabled", fails)
+        repository.save("b", "enabled")
+        assert wait_until(lambda: "b" in service.enabled), "the hook of another holds it up"
         service["a"].then.clear()
         service["a"].running = False
         repository.save("a", "disabled", {"key": 2})
-        repository.save("b", "enabled")
         assert wait_until(lambda: service.enabled == {"b"}), service.state()
         assert len(watcher_threads()) == 1
         assert wait_until(lambda: watcher.healthy)

@@ -209,7 +209,7 @@ def test_a_pool_that_cannot_be_made_again_says_so(database_url: str) -> None:
                 repository.get_all()
             except StoreUnavailableError as exc:
                 print("make the pool, and the repository, after fork()" in str(exc), flush=True)
-            os._exit(0)
+            sys.exit(0)
         wait_for(child)
         print(*names())
     """
@@ -378,7 +378,7 @@ def test_locks_that_another_thread_holds_are_free_in_the_child(database_url: str
             signal.alarm(20)
             store.save("a", "enabled")
             dispatcher.add_listener("plugin.enabled", print)
-            os._exit(0)
+            sys.exit(0)
     wait_for(child)
     """
     assert run(program, database_url) == ["child ended with 0"]

@@ -541,15 +541,17 @@ class TestDisable:
         assert "HookError" in caplog.text
         assert store.log.count("on_enable") == 1
 
+    @pytest.mark.parametrize("method", ["get_all", "get_by_name"])
     def test_if_the_store_cannot_be_read_nothing_is_done(
-        self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore
+        self, manager: PluginManager, plugin: ExamplePlugin, listener: Listener, store: FailingStore, method: str
     ) -> None:
         manager.enable_plugin("analytics")
-        store.fails = {"get_by_name"}
+        store.fails, store.log = {method}, []
         with pytest.raises(StoreUnavailableError):
             manager.disable_plugin("analytics")
         assert plugin.status is PluginStatus.ENABLED
         assert listener.enabled == {"analytics"}
+        assert store.log[-1] == method
 
 
 class TestWhatIsStored:

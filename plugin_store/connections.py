@@ -233,7 +233,9 @@ class _Borrowed:
             self._give_back()
             raise
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
+        if isinstance(exc, psycopg.errors.FeatureNotSupported):
+            self._connection.close()  # what is prepared on it fits the table no more, since a column's type was changed
         # It holds its last result, and what was sent: not if that is large.
         if self._cursor.rowcount > MOST_ROWS_KEPT:
             self._cursors.pop(self._connection, None)

@@ -45,6 +45,8 @@ def _translate(exc: psycopg.Error) -> StoreError:
             f"the connection does not keep what is prepared on it: {reason}; if there is a connection pooler before "
             "the server, have psycopg prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})"
         )
+    if isinstance(exc, psycopg.errors.FeatureNotSupported):
+        return StoreError(f"the database refused: {reason}; if the table was altered just now, repeat it")
     if isinstance(exc, psycopg.errors.SerializationFailure):
         return StoreError(
             f"the database refused: {reason}; nothing was changed, so repeat it; with default_transaction_isolation = "

@@ -662,6 +662,20 @@ class TestErrors:
                     PluginConfigRepository(own).save("analytics", "enabled")
         assert repository.get_all() == []
 
+    @in_and_out_of_autocommit_mode
+    def test_a_table_whose_columns_change_their_type_is_an_error_once_for_each_connection(
+        self, database_url: str, connection: psycopg.Connection[Any], autocommit: bool
+    ) -> None:
+        with pool_of_one(database_url, autocommit=autocommit) as pool:
+            repository = PluginConfigRepository(pool)
+            repository.save("analytics", "enabled")
+            repository.get_all()
+            connection.execute("ALTER TABLE plugin_config ALTER COLUMN created_at TYPE timestamptz(3)")
+            with pytest.raises(StoreError, match=r"cached plan .*; if the table was altered just now, repeat it"):
+                repository.save("analytics", "disabled")
+            assert repository.get_all()[0].status == "enabled"
+            assert repository.save("analytics", "disabled") == repository.get_by_name("analytics")
+
     def test_a_row_that_another_transaction_has_changed_meanwhile_is_a_store_error(
         self, database_url: str, repository: PluginConfigRepository
     ) -> None:

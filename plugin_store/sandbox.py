@@ -39,10 +39,11 @@ def sandbox(command: list[str]) -> int:
 
 
 def _wait(url: str) -> int:
-    print("a throw-away PostgreSQL runs until ^C; in another terminal:", file=sys.stderr)
-    print(f"export DATABASE_URL={shlex.quote(url)}", flush=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        # Whoever reads this may end it at once.
+        print("a throw-away PostgreSQL runs until ^C; in another terminal:", file=sys.stderr)
+        print(f"export DATABASE_URL={shlex.quote(url)}", flush=True)
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:

@@ -320,9 +320,9 @@ def test_migrate_waits_for_the_database_as_long_as_it_is_told() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"postgresql://me:secret@127.0.0.1:{unused.getsockname()[1]}/db"
-        failed = run_plain("migrate", "--wait", "0.2", "--database", url)
+        failed = run_plain("migrate", "--wait", "1.5", "--database", url)
     assert failed.returncode == 1
-    assert failed.stderr.startswith("waiting up to 0.2 s for the database: the database cannot be reached: ")
+    assert failed.stderr.startswith("waiting up to 1.5 s for the database: the database cannot be reached: ")
     assert failed.stderr.count("waiting") == 1 and "plugin-store: the database cannot be reached" in failed.stderr
     assert "secret" not in failed.stderr
 

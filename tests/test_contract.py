@@ -125,7 +125,7 @@ class ReadsAndThenWrites(InMemoryPluginConfigStore):
 class SavesOneByOne(InMemoryPluginConfigStore):
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         for each in configs:
-            time.sleep(0)  # let another thread look
+            time.sleep(0.001)  # long enough for another thread to look
             self.save(each.plugin_name, each.status, each.config)
 
 

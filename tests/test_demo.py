@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from workers import wait_until
 
 from plugin_store import InstallationError, InvalidConfigError, PluginManager, SchemaError
 from plugin_store.demo import create_app, play
@@ -69,10 +69,7 @@ def test_sessions_are_the_addresses_seen_lately_while_enabled(apps: Callable[[],
     manager.enable_plugin("analytics")
     assert sessions(app, "10.0.0.3")[1] == {"count": 1, "source": "plugin"}
     manager.save_config("analytics", {"window_minutes": 0.0001})
-    deadline = time.monotonic() + 10
-    while sessions(app, "10.0.0.4")[1] != {"count": 1, "source": "plugin"}:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    assert wait_until(lambda: sessions(app, "10.0.0.4")[1] == {"count": 1, "source": "plugin"})
 
 
 @pytest.mark.parametrize("minutes", [0, -1, True, "5", None])
@@ -145,10 +142,7 @@ def play_with(installed: Path, service: str, before: str = "") -> tuple[int, str
 
 def assert_nothing_is_left(process: subprocess.Popen[str], output: str) -> None:
     """Assert that the processes of the demo have ended, and that its server's directory is gone."""
-    deadline = time.monotonic() + 15
-    while has_members(process.pid):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    assert wait_until(lambda: not has_members(process.pid))
     directory = re.search(r"\?host=(\S+?)&", output)
     assert directory is not None and not Path(directory[1]).exists()
 
@@ -335,14 +329,20 @@ time.sleep(600)
 
 @posix
 def test_a_service_that_waits_for_its_workers_is_asked_again(installed: Path, tmp_path: Path) -> None:
-    service = f"""import signal, time
+    (installed / "service.py").write_text(f"""import signal, time
+from pathlib import Path
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 try:
+    Path({str(tmp_path)!r}, "waits").touch()
     time.sleep(600)
 except KeyboardInterrupt:
-    open({str(tmp_path / "heard")!r}, "w").close()
-"""
-    play_with(installed, service, "play._START_SECONDS, play._STOP_SECONDS = 3, 1")
+    Path({str(tmp_path)!r}, "heard").touch()
+""")
+    with playing(installed, "play.APP = 'service'") as process:
+        assert wait_until((tmp_path / "waits").exists, 60)
+        os.kill(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+        assert_nothing_is_left(process, output)
     assert (tmp_path / "heard").exists()
 
 

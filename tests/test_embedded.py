@@ -419,7 +419,7 @@ def test_a_stop_that_takes_too_long_names_what_is_left(monkeypatch: pytest.Monke
 def test_a_server_that_ignores_requests_is_ended_all_the_same(
     monkeypatch: pytest.MonkeyPatch, ignored: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(embedded, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(embedded, "_PATIENCE_SECONDS", 1.0)
     script = "import signal, sys, time\n"
     script += "for name in sys.argv[1:]: signal.signal(getattr(signal, name), signal.SIG_IGN)\n"
     script += "print(flush=True); time.sleep(60)"

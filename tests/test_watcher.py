@@ -33,7 +33,7 @@ from plugin_store.listen import LONGEST_DELAY, TableListener
 from plugin_store.migrate import migrate
 
 # For whatever a busy machine does meanwhile. Nothing here takes that long unless it is broken.
-MARGIN = 10.0
+MARGIN = 20.0
 
 
 @pytest.fixture
@@ -171,10 +171,9 @@ def test_two_processes_that_toggle_a_plugin_end_as_the_table_says(
 ) -> None:
     heard = 0
 
-    def listen_on() -> int:
+    def listen_on(seconds: float) -> None:
         nonlocal heard
-        heard += sum(1 for _ in connection.notifies(timeout=0.3))
-        return heard
+        heard += sum(1 for _ in connection.notifies(timeout=seconds))
 
     connection.execute("LISTEN plugin_config")
     with Crew(database_url, 2) as crew:
@@ -183,11 +182,15 @@ def test_two_processes_that_toggle_a_plugin_end_as_the_table_says(
         counts = [crew.answer(worker) for worker in range(2)]
         assert min(counts) > 10
         assert wait_until(lambda: crew.agrees(fresh_state(database_url)))
-        # No echo: following a change makes none. Nothing is said any more, and no one syncs any more.
-        listen_on()
-        before = crew.ask_all("syncs")
-        assert 0 < listen_on() == listen_on() == listen_on()
-        assert crew.ask_all("syncs") == before
+
+        def quiet() -> bool:
+            before = heard, crew.ask_all("syncs")
+            listen_on(1.0)
+            return (heard, crew.ask_all("syncs")) == before
+
+        # No echo: following a change makes none. Soon nothing is said any more, and no one syncs any more.
+        assert wait_until(quiet)
+        assert heard > 0
         assert heard <= 2 * sum(counts)
 
 
@@ -318,7 +321,7 @@ def test_it_syncs_every_resync_seconds_whatever_happens(
     with settled(PluginWatcher(service.manager, database_url, resync_seconds=0.2), service):
         repository.save("a", "enabled")
         assert wait_until(lambda: "a" in service.enabled)
-        before, began = syncs(service), time.monotonic()
+        began, before = time.monotonic(), syncs(service)
         assert wait_until(lambda: syncs(service) > before + 3)
         assert time.monotonic() - began > 0.5, "more often than that"
 
@@ -423,8 +426,9 @@ def test_it_listens_again_when_the_replica_becomes_the_primary() -> None:
             watcher = PluginWatcher(service.manager, url, resync_seconds=0.2, poll_seconds=0.05)
             with settled(watcher, service), psycopg.connect(replica, autocommit=True) as connection:
                 connection.execute("SELECT pg_promote()")
-                # One that finds that it has to poll does not keep its session.
-                assert wait_until(lambda: len(sessions(connection)) == 1)
+                # One that finds that it has to poll does not keep its session, nor asks this of it.
+                listening = "SELECT pid FROM pg_stat_activity WHERE application_name = 'watcher' AND query LIKE %s"
+                assert wait_until(lambda: connection.execute(listening, ["%pg_trigger%"]).fetchall())
                 (pid,) = sessions(connection)
                 repository.save("a", "enabled")
                 assert wait_until(lambda: "a" in service.enabled)
@@ -488,10 +492,10 @@ def test_it_stops_promptly_from_any_thread_and_twice(service: Service, database_
         for stopper in stoppers:
             stopper.start()
         for stopper in stoppers:
-            stopper.join(10)
+            stopper.join(MARGIN)
         watcher.stop()
         assert watcher_threads() == []
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < MARGIN
     watcher.stop()
 
 
@@ -510,23 +514,26 @@ def test_it_can_be_started_twice_and_again(
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the descriptors in /proc")
 def test_it_leaves_no_thread_and_no_descriptor(
-    service: Service, listen_url: str, connection: psycopg.Connection[Any]
+    database_url: str, listen_url: str, connection: psycopg.Connection[Any]
 ) -> None:
     def count() -> int:
         gc.collect()
         return len(os.listdir("/proc/self/fd"))
 
-    watcher = PluginWatcher(service.manager, listen_url)
-    with settled(watcher, service):
-        pass
-    before = count()
-    for _ in range(5):
+    with ConnectionPool(database_url, min_size=1, max_size=1, open=True) as pool:  # which does not grow meanwhile
+        service = Service(PluginConfigRepository(pool), PLUGINS, CountingManager)
+        watcher = PluginWatcher(service.manager, listen_url)
         with settled(watcher, service):
-            end_sessions(connection)
-        with watcher:
             pass
-    assert wait_until(lambda: sessions(connection) == [])
-    assert (count(), watcher_threads()) == (before, [])
+        before = count()
+        for _ in range(5):
+            with settled(watcher, service):
+                end_sessions(connection)
+            with watcher:
+                pass
+        assert wait_until(lambda: sessions(connection) == [])
+        # One that was about to connect is not waited for by stop().
+        assert wait_until(lambda: (count(), watcher_threads()) == (before, []))
 
 
 def test_stop_waits_for_a_sync_under_way(
@@ -588,7 +595,7 @@ def test_stop_does_not_wait_for_a_server_that_does_not_answer() -> None:
         with connection:
             began = time.monotonic()
             watcher.stop()
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < MARGIN
         assert wait_until(lambda: watcher_threads() == [])
 
 
@@ -621,7 +628,7 @@ def test_health_follows_the_last_sync(service: Service, database_url: str, repos
     entered, goes_on = threading.Event(), threading.Event()
     service["a"].then["on_enable"] = lambda: (entered.set(), goes_on.wait(30))
     with settled(watcher, service):
-        assert watcher.healthy
+        assert wait_until(lambda: watcher.healthy)
         repository.save("a", "enabled")
         assert entered.wait(10)
         assert wait_until(lambda: not watcher.healthy), "a hook that hangs is not healthy"
@@ -728,8 +735,7 @@ def test_it_outlives_trouble_with_the_table(
         if what == "lock":  # the transaction sends its notification at its end
             with psycopg.connect(database_url, autocommit=True) as another:
                 another.execute("NOTIFY plugin_config")
-        assert wait_until(lambda: caplog.messages)
-        assert re.search(message, caplog.text)
+        assert wait_until(lambda: re.search(message, caplog.text))
         connection.execute(end.encode())
         follower.save("a", "enabled")
         assert wait_until(lambda: "a" in service.enabled, LONGEST_DELAY + MARGIN)

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from workers import OwnServer, wait_until
@@ -31,7 +32,8 @@ class CrashingServer(OwnServer):
         pids = children(self._process.pid)
         self._process.kill()
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has noticed, and ended by itself
+                os.kill(pid, signal.SIGKILL)
         self._process.wait(30)
         assert wait_until(lambda: not any(map(is_running, pids)), 30)
 

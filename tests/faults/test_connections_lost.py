@@ -88,7 +88,7 @@ def test_all_idle_connections_may_be_terminated(
 def test_an_idle_timeout_of_the_server_is_not_noticed(
     database_url: str, connection: psycopg.Connection[Any], call: Callable[..., object]
 ) -> None:
-    url = f"{ours(database_url)}&options=-cidle_session_timeout%3D50"
+    url = f"{ours(database_url)}&options=-cidle_session_timeout%3D500"  # longer than a pause of ours
     with PluginConfigRepository.open(url, min_size=1, max_size=1, timeout=10) as store:
         for _ in range(3):
             assert wait_until(lambda: sessions(connection) == [])
@@ -99,7 +99,7 @@ def test_an_idle_timeout_of_the_server_is_not_noticed(
 def test_a_transaction_of_the_callers_that_times_out_is_unavailable_and_wrote_nothing(
     database_url: str, connection: psycopg.Connection[Any], timeout: str
 ) -> None:
-    with psycopg.connect(f"{ours(database_url)}&options=-c{timeout}%3D50") as own:
+    with psycopg.connect(f"{ours(database_url)}&options=-c{timeout}%3D1000") as own:
         store = PluginConfigRepository(own)
         store.save("a", "enabled")
         assert wait_until(lambda: sessions(connection) == [])

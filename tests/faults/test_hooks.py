@@ -29,8 +29,8 @@ BOUND = 20
 
 @pytest.fixture
 def service(repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch) -> Service:
-    """A service with base and other enabled, which complains of a hook that hangs after 0.2 seconds."""
-    monkeypatch.setattr("plugin_store.manager.PATIENCE", 0.2)
+    """A service with base and other enabled, which complains of a hook that hangs after a second."""
+    monkeypatch.setattr("plugin_store.manager.PATIENCE", 1.0)
     service = Service(repository, PLUGINS)
     for name in ("base", "other"):
         service.manager.enable_plugin(name)

@@ -62,7 +62,7 @@ def refused(write: Callable[..., object], store: PluginConfigRepository, cause: 
 def test_a_timeout(
     database_url: str, write: Callable[..., object], autocommit: bool, setting: str, cause: type[Exception]
 ) -> None:
-    with store_with(database_url, autocommit, **{setting: "50"}) as store:
+    with store_with(database_url, autocommit, **{setting: "500"}) as store:
         before = store.save("a", "disabled")
         with psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE plugin_config IN EXCLUSIVE MODE")

@@ -113,6 +113,8 @@ def test_a_process_killed_50_times_leaves_the_table_as_before_or_as_after(
             after = victim.OPERATIONS[name].makes(before, number)
             assert stored in (before, after), (name, number)
             seen["before" if stored == before else "after"] += 1
+            # Both are to be seen, at whatever pace a busy machine goes by now.
+            takes[name] *= 1.5 if stored == before else 1 / 1.5
         last = next(fresh)
         last.tell("restore")
         assert last.answer() == [restored(stored), {}]

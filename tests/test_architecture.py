@@ -200,7 +200,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
 
 def test_a_first_manager_loads_these_modules_and_no_driver() -> None:
     ours = "_fork decision errors events managed manager plugin references restore store validation"
-    others = "contextlib dataclasses enum functools heapq importlib logging math os threading typing weakref"
+    others = "contextlib dataclasses enum errno functools heapq importlib logging math os threading typing weakref"
     loaded = loaded_by("from plugin_store import PluginManager; PluginManager()")
     without = loaded_by(f"import __future__, {', '.join(others.split())}")
     assert loaded - without == {"plugin_store", *(f"plugin_store.{name}" for name in ours.split())}

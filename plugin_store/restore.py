@@ -92,10 +92,13 @@ class _Following:
 
     def take_config(self, managed: ManagedPlugin) -> None:
         row = self.rows.get(managed.name)
+        running = managed.enabled
         error: BaseException | None
         try:
             error = managed.apply_config({} if row is None else row.config, STORED)
         except BaseException as exc:
+            if managed.enabled or not running:  # a listener's, and not the hook's
+                raise
             error = exc
         if error is not None:
             self.fail(managed, "on_config_changed", error)

@@ -633,6 +633,25 @@ def test_a_hook_that_exits_is_met_once_and_then_the_others_follow(store: PluginC
     assert (here.calls, here.events) == ([], [])
 
 
+def test_the_exit_of_a_listener_is_no_failure_of_the_plugin(store: PluginConfigStore) -> None:
+    here = Service(store, {"a": ()})
+    leave = raising(SystemExit("bye"))
+
+    def listener(_: object) -> None:
+        leave()
+
+    here.manager.event_dispatcher.add_listener("plugin.config_changed", listener)
+    store.save("a", "enabled", {"key": 1})
+    with pytest.raises(SystemExit):
+        here.manager.sync()
+    assert here.manager.sync() == RestoreReport(["a"])
+    store.save_config("a", {"key": 2})
+    with pytest.raises(SystemExit):
+        here.manager.sync()
+    assert here.enabled == {"a"}
+    assert here.manager.sync() == RestoreReport(["a"])
+
+
 def test_a_plugin_that_has_failed_and_runs_now_is_not_reported_as_failed(store: PluginConfigStore) -> None:
     here = Service(store, {"a": ()})
     here["a"].then["on_enable"] = fails()

@@ -139,10 +139,10 @@ class ManagedPlugin:
         """
         secrets: list[str] = []
         usable = resolve(self.name, config, ("config",), secrets)
-        error: Exception | None = None
+        error: BaseException | None = None
         try:
             self.call("validate_config", self.plugin.validate_config, usable)
-        except Exception as exc:
+        except (Exception, SystemExit) as exc:  # as argparse refuses
             error = exc
         # Not while it is handled: whoever logs the new error would find it there.
         if error is None:
@@ -154,6 +154,10 @@ class ManagedPlugin:
             )
         elif isinstance(error, ValueError):
             raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {error}") from error
+        elif isinstance(error, SystemExit):
+            raise InvalidConfigError(
+                f"plugin {self.name!r} refuses this config: validate_config raised SystemExit: {error}"
+            ) from error
         else:
             raise error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +161,21 @@ def test_a_validate_config_that_is_broken_stops_no_other_plugin(store: FailingSt
     assert (report.restored, report.skipped) == (["chat"], {"broken": "validate_config raised HookError: oh"})
     with pytest.raises(HookError):
         manager.enable_plugin("broken")
+
+
+def test_a_validate_config_that_exits_refuses_as_well(store: FailingStore) -> None:
+    class Picky(ExamplePlugin):
+        def validate_config(self, config: dict[str, Any]) -> None:
+            argparse.ArgumentParser("picky", exit_on_error=True).parse_args(["--unknown"])
+
+    manager = started(store, Picky("picky"), ExamplePlugin("chat"))
+    reason = "plugin 'picky' refuses this config: validate_config raised SystemExit: 2"
+    with pytest.raises(InvalidConfigError, match=reason):
+        manager.save_config("picky", {})
+    for name in ("picky", "chat"):
+        store.save(name, "enabled")
+    report = manager.load_persisted_state()
+    assert (report.restored, report.skipped) == (["chat"], {"picky": reason})
 
 
 def test_an_uninitialized_plugin_is_not_asked() -> None:

@@ -28,6 +28,7 @@ from plugin_store import (
 from plugin_store.migrate import migrate
 
 SCRIPT = Path(__file__).parents[2] / "sql" / "recipes" / "grants.sql"
+HISTORY = SCRIPT.with_name("history.sql")
 # As hostile as names of roles can be.
 NAMES = {"owner": 'The "Owner"', "service": "it's a service; DROP TABLE plugin_config", "reader": "reader -- %s"}
 ALL = {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}
@@ -142,6 +143,24 @@ def test_but_not_what_the_owner_does(roles: Roles) -> None:
         refused(url, statement)
     with pytest.raises(MigrationError, match="may not create tables in the schema 'public': migrate as the owner"):
         migrate(url)
+
+
+def test_the_service_makes_history_by_writing_rows_and_cannot_make_it_up(roles: Roles) -> None:
+    psql(roles.url("owner"), "--quiet", "--set=ON_ERROR_STOP=1", f"--file={HISTORY}")
+    with psycopg.connect(roles.url("service"), autocommit=True) as own:
+        own.execute("CREATE TEMP TABLE mine (plugin_name text, status text, config jsonb)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
+            own.execute("""CREATE TRIGGER forge AFTER INSERT OR DELETE ON mine
+                FOR EACH ROW EXECUTE FUNCTION public.plugin_config_remember()""")
+        own.execute("INSERT INTO mine VALUES ('forged', 'enabled', '{}')")
+        own.execute("INSERT INTO plugin_config (plugin_name) VALUES ('real')")
+        own.execute("UPDATE plugin_config SET status = 'enabled'")
+        own.execute("DELETE FROM plugin_config")
+    with psycopg.connect(roles.url("owner")) as owner:
+        found = owner.execute(
+            "SELECT who, what, coalesce(name_before, name_after) FROM plugin_config_history ORDER BY id"
+        ).fetchall()
+    assert found == [(NAMES["service"], what, "real") for what in ("insert", "update", "delete")]
 
 
 def test_the_reader_reads_and_follows_and_is_told_what_it_lacks(roles: Roles) -> None:

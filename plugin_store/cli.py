@@ -320,8 +320,13 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # It repeats what it did not understand, which may be a database URL in the wrong place.
-        super().error(masked(message))
+        # It repeats what it did not understand, whose passwords no pattern finds for certain.
+        if any(part in message.lower() for part in ("://", "password", "@")):
+            message = (
+                "what looks like a conninfo is not understood here (it is not shown, as it may hold a password): "
+                "it belongs after --database, in quotes"
+            )
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -397,6 +397,29 @@ def test_no_output_shows_a_password(args: tuple[str, ...]) -> None:
     assert "s3cret" not in failed.stdout + failed.stderr
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("list", "postgresql://u:pa's3cret@h/db"),
+        ("list", "postgresql://u:pa s3cret@h/db"),
+        ("list", "postgresql://h/db?password=p's3cret"),
+        ("migrate", "--wait", "postgresql://u:pa's3cret@h/db"),
+        ("--databse", "u:pa's3cret@h/db", "list"),
+        ("host=h Password=a\\ s3cret",),
+        ("show", "host=h", "password=a'", "s3cret"),
+    ],
+)
+def test_wrong_usage_does_not_repeat_what_looks_like_a_conninfo(
+    args: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(list(args))
+    assert raised.value.code == 2
+    shown = capsys.readouterr().err
+    assert "s3cret" not in shown
+    assert "it belongs after --database" in shown
+
+
 def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: PluginConfigRepository) -> None:
     repository.save("mail", "enabled", {"key": "x" * 1_000_000})
     command = [sys.executable, "-m", "plugin_store", "config", "get", "mail"]

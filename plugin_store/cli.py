@@ -260,9 +260,10 @@ def _connected(args: argparse.Namespace) -> Iterator[Connection]:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
+    from .driver_errors import translated_errors
     from .postgres import PluginConfigRepository
 
-    with _connected(args) as connection, connection.transaction():
+    with _connected(args) as connection, translated_errors(), connection.transaction():
         yield PluginConfigRepository(connection)
 
 

@@ -191,6 +191,20 @@ def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginCo
     assert [row.status for row in repository.get_all()] == ["disabled"]
 
 
+def test_what_the_database_refuses_at_commit_is_an_error(
+    inside: Run, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+) -> None:
+    before = repository.save("mail", "enabled")
+    connection.execute("""CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'vetoed at commit'; END $$""")
+    connection.execute("""CREATE CONSTRAINT TRIGGER veto AFTER UPDATE ON plugin_config
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION veto()""")
+    refused = inside("disable", "mail")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("plugin-store: ") and "vetoed at commit" in refused.stderr
+    assert repository.get_all() == [before]
+
+
 STORED = """\
 {
   "format": 1,

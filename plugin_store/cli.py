@@ -106,7 +106,8 @@ def _set_status(args: argparse.Namespace, status: str, *, create: bool) -> None:
     with _repository(args) as repository:
         if not create:
             _existing(repository, args.names)
-        rows = [repository.save(name, status) for name in dict.fromkeys(args.names)]
+        # Each save locks its row until the end: in any other order than that of others they could deadlock.
+        rows = [repository.save(name, status) for name in sorted(set(args.names))]
     if args.json:
         _print_json([_as_json(row) for row in rows])
     else:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from workers import wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli import main
@@ -50,9 +51,10 @@ def inside(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_a_plugin_is_created_listed_disabled_and_deleted(run: Run, connection: psycopg.Connection[Any]) -> None:
-    created = run("enable", "--create", "mail", "analytics")
+    created = run("enable", "--create", "mail", "analytics", "mail")
     assert (created.returncode, created.stderr) == (0, "")
-    assert created.stdout.startswith("mail: enabled since 20")
+    changed = [line.partition(" since 20")[0] for line in created.stdout.splitlines()]
+    assert changed == ["analytics: enabled", "mail: enabled"]
 
     lines = run("list").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["NAME", "STATUS"], ["analytics", "enabled"], ["mail", "enabled"]]
@@ -189,6 +191,34 @@ def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginCo
     repository.save("good", "disabled")
     assert inside("enable", "--create", "good", "new", "x" * 101).returncode == 1
     assert [row.status for row in repository.get_all()] == ["disabled"]
+
+
+def test_two_that_name_the_same_plugins_in_another_order_do_not_deadlock(
+    database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+) -> None:
+    for name in ("a", "b"):
+        repository.save(name, "enabled")
+    # Each waits when it has changed its first row, until both have begun.
+    connection.execute("""CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$""")
+    connection.execute("""CREATE TRIGGER hold AFTER UPDATE ON plugin_config
+        FOR EACH ROW EXECUTE FUNCTION hold()""")
+    connection.execute("SELECT pg_advisory_lock(1)")
+    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store cli'
+        AND datname = current_database() AND wait_event_type = 'Lock'"""
+    command, env = [sys.executable, "-m", "plugin_store", "disable"], environment(DATABASE_URL=database_url)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([*command, "a", "b"], env=env, **pipes) as one,
+        subprocess.Popen([*command, "b", "a"], env=env, **pipes) as other,
+    ):
+        try:
+            assert wait_until(lambda: connection.execute(waiting).fetchone() == (2,), 60)
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(1)")
+        ended = [(*process.communicate(timeout=60), process.returncode) for process in (one, other)]
+    assert [(stderr, status) for _, stderr, status in ended] == [("", 0)] * 2
+    assert [row.status for row in repository.get_all()] == ["disabled"] * 2
 
 
 def test_what_the_database_refuses_at_commit_is_an_error(

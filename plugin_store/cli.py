@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from ._progress import progress
-from ._words import near, printable, value_of
+from ._words import near, printable, printable_lines, value_of
 from .conninfo import masked
 from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
 from .store import DISABLED, ENABLED, PluginConfig
@@ -91,7 +91,7 @@ def _show(args: argparse.Namespace) -> None:
     times = [(name, getattr(row, name)) for name in ("enabled_at", "disabled_at", "created_at", "updated_at")]
     pairs = [("plugin_name", row.plugin_name), ("status", row.status), ("id", str(row.id))]
     _print_table([*pairs, *((name, _time(time)) for name, time in times)])
-    print("config " + json.dumps(row.config, indent=2, ensure_ascii=False))
+    print("config " + printable_lines(json.dumps(row.config, indent=2, ensure_ascii=False)))
 
 
 def _enable(args: argparse.Namespace) -> None:
@@ -129,7 +129,7 @@ def _config_get(args: argparse.Namespace) -> None:
         config = _existing(repository, [args.name])[0].config
     value = config if args.key is None else config[_known_key(args.name, config, args.key)]
     if isinstance(value, str) and not args.json:
-        print(value)
+        print(printable_lines(value) if sys.stdout.isatty() else value)  # a program gets it as it is
     else:
         _print_json(value)
 

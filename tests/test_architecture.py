@@ -37,7 +37,7 @@ CONTRACT = {
     "memory": "errors store validation",
     "postgres": "errors store validation _files conninfo cursors driver_errors connections",
     "changes": "_words store validation",
-    "transfer": "errors _files store validation cursors driver_errors postgres changes",
+    "transfer": "errors _files _words store validation cursors driver_errors postgres changes",
     "listen": "errors _files conninfo cursors driver_errors connections",
     "watch": "store connections postgres listen changes",
     "migrate": "errors _files conninfo cursors driver_errors connections",

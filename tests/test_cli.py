@@ -98,6 +98,33 @@ def test_show_prints_every_column(inside: Run, repository: PluginConfigRepositor
     assert '"host": "smtp.example"' in shown
 
 
+HOSTILE = {"a\x9b": "\x9b31m \u202e\x7f é"}
+
+
+def test_show_escapes_what_could_move_the_cursor(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", HOSTILE)
+    shown = inside("show", "mail").stdout
+    assert shown.replace("\n", "").isprintable()
+    assert "é" in shown
+    assert json.loads(shown.partition("\nconfig ")[2]) == HOSTILE
+
+
+def test_a_value_is_escaped_at_a_terminal_and_as_it_is_for_a_program(
+    inside: Run, database_url: str, repository: PluginConfigRepository
+) -> None:
+    pty = pytest.importorskip("pty", reason="terminals of POSIX")
+    value = "\x9b31m \u202e\x7f é\nand a second line"
+    repository.save("mail", "enabled", {"key": value})
+    assert inside("config", "get", "mail", "key").stdout == value + "\n"
+    screen, terminal = pty.openpty()
+    with open(screen, "rb", buffering=0) as reader, open(terminal, "wb"):
+        command = [sys.executable, "-m", "plugin_store", "config", "get", "mail", "key"]
+        env = environment(DATABASE_URL=database_url, PYTHONIOENCODING="utf-8")
+        subprocess.run(command, env=env, stdout=terminal, check=True, timeout=60)
+        shown = reader.read(1000).decode()
+    assert shown.splitlines() == [r"\u009b31m \u202e\u007f é", "and a second line"]
+
+
 def test_json_is_for_machines(inside: Run, repository: PluginConfigRepository) -> None:
     row = repository.save("mail", "enabled", {"port": 25})
     assert row.updated_at is not None

@@ -119,6 +119,21 @@ def test_the_owner_migrates_also_what_another_role_began(roles: Roles, empty_url
     assert migrate(roles.url("owner")) == []
 
 
+def test_the_rights_are_for_the_schema_in_which_the_table_is(roles: Roles, empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute('DROP TABLE plugin_config; CREATE SCHEMA first; CREATE SCHEMA "Own, one"')
+    assert migrate(psycopg.conninfo.make_conninfo(empty_url, options=r'-csearch_path="Own,\ one"'))
+    path = r'-csearch_path=first,"Own,\ one"'
+    assert "the roles are ready" in run_script(psycopg.conninfo.make_conninfo(empty_url, options=path))
+    service, owner = (psycopg.conninfo.make_conninfo(roles.url(role), options=path) for role in ("service", "owner"))
+    with PluginConfigRepository.open(service) as repository:
+        row = repository.save("a", "enabled")
+        assert repository.get_all() == [row]
+    assert migrate(owner) == []
+    with psycopg.connect(owner, autocommit=True) as own:
+        own.execute("ALTER TABLE plugin_config DISABLE TRIGGER USER; ALTER FUNCTION plugin_config_stamp() COST 1")
+
+
 def test_the_service_can_do_all_that_a_store_does_and_follow(roles: Roles) -> None:
     url = roles.url("service")
     with PluginConfigRepository.open(url) as repository:

@@ -45,10 +45,13 @@ def main(argv: list[str] | None = None) -> int:
     except PluginStoreError as exc:
         print(f"plugin-store: {masked(str(exc))}", file=sys.stderr)
         return int(args.failed)
-    except BrokenPipeError:
-        # The reader has gone, as `head` does. Python would complain once more when it flushes at exit.
+    except OSError as exc:
+        # Of writing to stdout: Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
+        if isinstance(exc, BrokenPipeError):  # the reader has gone, as `head` does
+            return 128 + 13
+        print(f"plugin-store: {exc}", file=sys.stderr)
+        return int(args.failed)
     except KeyboardInterrupt:
         return 128 + 2
     return status or 0

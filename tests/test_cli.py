@@ -505,6 +505,22 @@ def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: 
     assert process.wait(30) == 128 + signal.SIGPIPE
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    ("args", "status"), [(["list"], 1), (["config", "get", "mail"], 1), (["diff", "STORED", "--json"], 2)]
+)
+def test_output_that_cannot_be_written_is_an_error(
+    database_url: str, repository: PluginConfigRepository, stored: str, args: list[str], status: int
+) -> None:
+    repository.save("mail", "enabled", {"key": "x" * 1_000_000})  # of which a part is written before the end
+    command = [sys.executable, "-m", "plugin_store", *(stored if arg == "STORED" else arg for arg in args)]
+    with open("/dev/full", "wb") as full:
+        env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="")  # to be flushed at exit, if not before
+        failed = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert failed.stderr == "plugin-store: [Errno 28] No space left on device\n"
+    assert failed.returncode == status
+
+
 def test_an_interrupt_ends_it_without_a_traceback(
     database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

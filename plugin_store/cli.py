@@ -22,6 +22,8 @@ from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, P
 from .store import DISABLED, ENABLED, PluginConfig
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .changes import PluginChange
     from .cursors import Connection
     from .postgres import PluginConfigRepository
@@ -153,14 +155,15 @@ def _config_unset(args: argparse.Namespace) -> None:
 
 
 def _watch(args: argparse.Namespace) -> None:
-    from .watch import Change, watch
+    from .watch import watch
 
-    def show(change: Change) -> None:
+    def show(at: datetime, change: PluginChange) -> None:
         if args.json:
-            line = json.dumps({name: getattr(change, name) for name in change.__slots__}, default=_plain)
+            values = {name: getattr(change, name) for name in ("plugin_name", "what", "before", "after")}
+            line = json.dumps({"at": at} | values, default=_plain)
         else:
             before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
-            line = f"{_time(change.at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+            line = f"{_time(at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
         print(line, flush=True)
 
     def ready() -> None:

@@ -29,3 +29,11 @@ def value_of(text: str) -> Any:
 def printable(text: str) -> str:
     """Return the text with what could move a terminal's cursor, or a line's end, escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text, of several lines, with what could move a terminal's cursor escaped as in JSON.
+
+    Of JSON it is the same value. Escaped are also the characters that turn the text around.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)

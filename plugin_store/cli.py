@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from ._progress import progress
-from ._words import near, printable, value_of
+from ._words import near, printable, printable_lines, value_of
 from .conninfo import masked
 from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
 from .store import DISABLED, ENABLED, PluginConfig
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from .changes import PluginChange
     from .cursors import Connection
     from .postgres import PluginConfigRepository
@@ -45,10 +47,13 @@ def main(argv: list[str] | None = None) -> int:
     except PluginStoreError as exc:
         print(f"plugin-store: {masked(str(exc))}", file=sys.stderr)
         return int(args.failed)
-    except BrokenPipeError:
-        # The reader has gone, as `head` does. Python would complain once more when it flushes at exit.
+    except OSError as exc:
+        # Of writing to stdout: Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + 13
+        if isinstance(exc, BrokenPipeError):  # the reader has gone, as `head` does
+            return 128 + 13
+        print(f"plugin-store: {exc}", file=sys.stderr)
+        return int(args.failed)
     except KeyboardInterrupt:
         return 128 + 2
     return status or 0
@@ -91,7 +96,7 @@ def _show(args: argparse.Namespace) -> None:
     times = [(name, getattr(row, name)) for name in ("enabled_at", "disabled_at", "created_at", "updated_at")]
     pairs = [("plugin_name", row.plugin_name), ("status", row.status), ("id", str(row.id))]
     _print_table([*pairs, *((name, _time(time)) for name, time in times)])
-    print("config " + json.dumps(row.config, indent=2, ensure_ascii=False))
+    print("config " + printable_lines(json.dumps(row.config, indent=2, ensure_ascii=False)))
 
 
 def _enable(args: argparse.Namespace) -> None:
@@ -106,7 +111,8 @@ def _set_status(args: argparse.Namespace, status: str, *, create: bool) -> None:
     with _repository(args) as repository:
         if not create:
             _existing(repository, args.names)
-        rows = [repository.save(name, status) for name in dict.fromkeys(args.names)]
+        # Each save locks its row until the end: in any other order than that of others they could deadlock.
+        rows = [repository.save(name, status) for name in sorted(set(args.names))]
     if args.json:
         _print_json([_as_json(row) for row in rows])
     else:
@@ -128,7 +134,7 @@ def _config_get(args: argparse.Namespace) -> None:
         config = _existing(repository, [args.name])[0].config
     value = config if args.key is None else config[_known_key(args.name, config, args.key)]
     if isinstance(value, str) and not args.json:
-        print(value)
+        print(printable_lines(value) if sys.stdout.isatty() else value)  # a program gets it as it is
     else:
         _print_json(value)
 
@@ -149,14 +155,15 @@ def _config_unset(args: argparse.Namespace) -> None:
 
 
 def _watch(args: argparse.Namespace) -> None:
-    from .watch import Change, watch
+    from .watch import watch
 
-    def show(change: Change) -> None:
+    def show(at: datetime, change: PluginChange) -> None:
         if args.json:
-            line = json.dumps({name: getattr(change, name) for name in change.__slots__}, default=_plain)
+            values = {name: getattr(change, name) for name in ("plugin_name", "what", "before", "after")}
+            line = json.dumps({"at": at} | values, default=_plain)
         else:
             before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
-            line = f"{_time(change.at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+            line = f"{_time(at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
         print(line, flush=True)
 
     def ready() -> None:
@@ -260,9 +267,10 @@ def _connected(args: argparse.Namespace) -> Iterator[Connection]:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
+    from .driver_errors import translated_errors
     from .postgres import PluginConfigRepository
 
-    with _connected(args) as connection, connection.transaction():
+    with _connected(args) as connection, translated_errors(), connection.transaction():
         yield PluginConfigRepository(connection)
 
 
@@ -320,8 +328,13 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # It repeats what it did not understand, which may be a database URL in the wrong place.
-        super().error(masked(message))
+        # It repeats what it did not understand, whose passwords no pattern finds for certain.
+        if any(part in message.lower() for part in ("://", "password", "@")):
+            message = (
+                "what looks like a conninfo is not understood here (it is not shown, as it may hold a password): "
+                "it belongs after --database, in quotes"
+            )
+        super().error(message)
 
 
 def _parser() -> argparse.ArgumentParser:

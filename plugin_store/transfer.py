@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from psycopg.pq import TransactionStatus
 
 from ._files import load_statement
+from ._words import printable_lines
 from .changes import PluginChange, changes
 from .cursors import Connection
 from .driver_errors import translated_errors
@@ -30,8 +31,7 @@ def dump_plugins(rows: Iterable[PluginConfig]) -> str:
     """
     plugins = {row.plugin_name: {"status": row.status, "config": row.config} for row in rows}
     text = json.dumps({"format": FORMAT, "plugins": plugins}, indent=2, sort_keys=True, ensure_ascii=False)
-    # What neither a terminal nor a reviewer should meet raw: control characters, and those that turn the text around.
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text) + "\n"
+    return printable_lines(text) + "\n"  # for terminals and reviewers
 
 
 def load_plugins(text: str | bytes) -> list[PluginConfig]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any
 
-from .changes import changes
+from .changes import PluginChange, changes
 from .connections import connect
 from .listen import TableListener
 from .postgres import PluginConfigRepository
@@ -17,18 +15,7 @@ RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What changed of a plugin: ``status`` or ``config.KEY``, from what to what; None is what is not there."""
-
-    at: datetime
-    plugin_name: str
-    what: str
-    before: Any
-    after: Any
-
-
-def watch(conninfo: str, ready: Callable[[], None], show: Callable[[Change], None]) -> None:
+def watch(conninfo: str, ready: Callable[[], None], show: Callable[[datetime, PluginChange], None]) -> None:
     """Call ``ready``, then ``show`` with each change of the table from then on, until ^C or what ``show`` raises.
 
     Changes that follow each other within some milliseconds may be seen as one. While the database is
@@ -42,8 +29,8 @@ def watch(conninfo: str, ready: Callable[[], None], show: Callable[[Change], Non
         nonlocal known
         rows = _rows(conninfo)
         try:
-            for change in differences(known, rows):
-                show(change)
+            for at, change in differences(known, rows):
+                show(at, change)
         except Exception as exc:  # no reader is left, say: not for the listener to try again
             failures.append(exc)
             listener.stop()
@@ -55,13 +42,13 @@ def watch(conninfo: str, ready: Callable[[], None], show: Callable[[Change], Non
     raise failures[0]  # nothing else stops it
 
 
-def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[Change]:
-    """Yield what is different, by name; a plugin that is new or gone has a status from, or to, None."""
+def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[tuple[datetime, PluginChange]]:
+    """Yield what is different, by name, and since when: of what is gone, now."""
     now = datetime.now(timezone.utc)
     for change in changes(old, new):
         row = new.get(change.plugin_name)
         at = now if row is None or row.updated_at is None else row.updated_at
-        yield Change(at, change.plugin_name, change.what, change.before, change.after)
+        yield at, change
 
 
 def _rows(conninfo: str) -> dict[str, PluginConfig]:

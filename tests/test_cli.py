@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from workers import wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli import main
@@ -50,9 +51,10 @@ def inside(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_a_plugin_is_created_listed_disabled_and_deleted(run: Run, connection: psycopg.Connection[Any]) -> None:
-    created = run("enable", "--create", "mail", "analytics")
+    created = run("enable", "--create", "mail", "analytics", "mail")
     assert (created.returncode, created.stderr) == (0, "")
-    assert created.stdout.startswith("mail: enabled since 20")
+    changed = [line.partition(" since 20")[0] for line in created.stdout.splitlines()]
+    assert changed == ["analytics: enabled", "mail: enabled"]
 
     lines = run("list").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["NAME", "STATUS"], ["analytics", "enabled"], ["mail", "enabled"]]
@@ -94,6 +96,33 @@ def test_show_prints_every_column(inside: Run, repository: PluginConfigRepositor
         assert f"\n{column} " in f"\n{shown}"
     assert str(row.id) in shown
     assert '"host": "smtp.example"' in shown
+
+
+HOSTILE = {"a\x9b": "\x9b31m \u202e\x7f é"}
+
+
+def test_show_escapes_what_could_move_the_cursor(inside: Run, repository: PluginConfigRepository) -> None:
+    repository.save("mail", "enabled", HOSTILE)
+    shown = inside("show", "mail").stdout
+    assert shown.replace("\n", "").isprintable()
+    assert "é" in shown
+    assert json.loads(shown.partition("\nconfig ")[2]) == HOSTILE
+
+
+def test_a_value_is_escaped_at_a_terminal_and_as_it_is_for_a_program(
+    inside: Run, database_url: str, repository: PluginConfigRepository
+) -> None:
+    pty = pytest.importorskip("pty", reason="terminals of POSIX")
+    value = "\x9b31m \u202e\x7f é\nand a second line"
+    repository.save("mail", "enabled", {"key": value})
+    assert inside("config", "get", "mail", "key").stdout == value + "\n"
+    screen, terminal = pty.openpty()
+    with open(screen, "rb", buffering=0) as reader, open(terminal, "wb"):
+        command = [sys.executable, "-m", "plugin_store", "config", "get", "mail", "key"]
+        env = environment(DATABASE_URL=database_url, PYTHONIOENCODING="utf-8")
+        subprocess.run(command, env=env, stdout=terminal, check=True, timeout=60)
+        shown = reader.read(1000).decode()
+    assert shown.splitlines() == [r"\u009b31m \u202e\u007f é", "and a second line"]
 
 
 def test_json_is_for_machines(inside: Run, repository: PluginConfigRepository) -> None:
@@ -189,6 +218,48 @@ def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginCo
     repository.save("good", "disabled")
     assert inside("enable", "--create", "good", "new", "x" * 101).returncode == 1
     assert [row.status for row in repository.get_all()] == ["disabled"]
+
+
+def test_two_that_name_the_same_plugins_in_another_order_do_not_deadlock(
+    database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+) -> None:
+    for name in ("a", "b"):
+        repository.save(name, "enabled")
+    # Each waits when it has changed its first row, until both have begun.
+    connection.execute("""CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$""")
+    connection.execute("""CREATE TRIGGER hold AFTER UPDATE ON plugin_config
+        FOR EACH ROW EXECUTE FUNCTION hold()""")
+    connection.execute("SELECT pg_advisory_lock(1)")
+    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store cli'
+        AND datname = current_database() AND wait_event_type = 'Lock'"""
+    command, env = [sys.executable, "-m", "plugin_store", "disable"], environment(DATABASE_URL=database_url)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with (
+        subprocess.Popen([*command, "a", "b"], env=env, **pipes) as one,
+        subprocess.Popen([*command, "b", "a"], env=env, **pipes) as other,
+    ):
+        try:
+            assert wait_until(lambda: connection.execute(waiting).fetchone() == (2,), 60)
+        finally:
+            connection.execute("SELECT pg_advisory_unlock(1)")
+        ended = [(*process.communicate(timeout=60), process.returncode) for process in (one, other)]
+    assert [(stderr, status) for _, stderr, status in ended] == [("", 0)] * 2
+    assert [row.status for row in repository.get_all()] == ["disabled"] * 2
+
+
+def test_what_the_database_refuses_at_commit_is_an_error(
+    inside: Run, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+) -> None:
+    before = repository.save("mail", "enabled")
+    connection.execute("""CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'vetoed at commit'; END $$""")
+    connection.execute("""CREATE CONSTRAINT TRIGGER veto AFTER UPDATE ON plugin_config
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION veto()""")
+    refused = inside("disable", "mail")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("plugin-store: ") and "vetoed at commit" in refused.stderr
+    assert repository.get_all() == [before]
 
 
 STORED = """\
@@ -397,6 +468,29 @@ def test_no_output_shows_a_password(args: tuple[str, ...]) -> None:
     assert "s3cret" not in failed.stdout + failed.stderr
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("list", "postgresql://u:pa's3cret@h/db"),
+        ("list", "postgresql://u:pa s3cret@h/db"),
+        ("list", "postgresql://h/db?password=p's3cret"),
+        ("migrate", "--wait", "postgresql://u:pa's3cret@h/db"),
+        ("--databse", "u:pa's3cret@h/db", "list"),
+        ("host=h Password=a\\ s3cret",),
+        ("show", "host=h", "password=a'", "s3cret"),
+    ],
+)
+def test_wrong_usage_does_not_repeat_what_looks_like_a_conninfo(
+    args: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as raised:
+        main(list(args))
+    assert raised.value.code == 2
+    shown = capsys.readouterr().err
+    assert "s3cret" not in shown
+    assert "it belongs after --database" in shown
+
+
 def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: PluginConfigRepository) -> None:
     repository.save("mail", "enabled", {"key": "x" * 1_000_000})
     command = [sys.executable, "-m", "plugin_store", "config", "get", "mail"]
@@ -409,6 +503,22 @@ def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: 
     with process.stderr as stderr:
         assert stderr.read() == b""
     assert process.wait(30) == 128 + signal.SIGPIPE
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    ("args", "status"), [(["list"], 1), (["config", "get", "mail"], 1), (["diff", "STORED", "--json"], 2)]
+)
+def test_output_that_cannot_be_written_is_an_error(
+    database_url: str, repository: PluginConfigRepository, stored: str, args: list[str], status: int
+) -> None:
+    repository.save("mail", "enabled", {"key": "x" * 1_000_000})  # of which a part is written before the end
+    command = [sys.executable, "-m", "plugin_store", *(stored if arg == "STORED" else arg for arg in args)]
+    with open("/dev/full", "wb") as full:
+        env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="")  # to be flushed at exit, if not before
+        failed = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert failed.stderr == "plugin-store: [Errno 28] No space left on device\n"
+    assert failed.returncode == status
 
 
 def test_an_interrupt_ends_it_without_a_traceback(

@@ -396,8 +396,18 @@ def test_on_a_replica_it_polls_and_says_so_once(caplog: pytest.LogCaptureFixture
     assert polling_messages(caplog) == ["polling plugin_config every 0.05 s: the server is a read-only replica"]
 
 
-@pytest.mark.parametrize("how", ["missing", "disabled"])
-def test_without_the_triggers_it_polls_and_says_what_to_run(
+@pytest.mark.parametrize(
+    "how",
+    [
+        "DROP FUNCTION plugin_config_notify() CASCADE",
+        "DROP TRIGGER plugin_config_notify_update ON plugin_config",
+        "ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_rows",
+        "ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_update",
+        "ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_truncate",
+        "ALTER TABLE plugin_config ENABLE REPLICA TRIGGER plugin_config_notify_update",
+    ],
+)
+def test_without_all_of_the_triggers_it_polls_and_says_what_to_run(
     service: Service,
     database_url: str,
     repository: PluginConfigRepository,
@@ -405,16 +415,28 @@ def test_without_the_triggers_it_polls_and_says_what_to_run(
     caplog: pytest.LogCaptureFixture,
     how: str,
 ) -> None:
-    if how == "missing":
-        connection.execute("DROP FUNCTION plugin_config_notify() CASCADE")
-    else:
-        connection.execute("ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_rows")
+    connection.execute(how.encode())
+    repository.save("a", "disabled")
     with settled(PluginWatcher(service.manager, database_url, poll_seconds=0.05), service):
         repository.save("a", "enabled")
         assert wait_until(lambda: "a" in service.enabled)
     assert polling_messages(caplog) == [
         "polling plugin_config every 0.05 s: the table does not announce its changes: run `plugin-store migrate`"
     ]
+
+
+def test_it_listens_to_triggers_that_are_always_enabled(
+    service: Service,
+    database_url: str,
+    repository: PluginConfigRepository,
+    connection: psycopg.Connection[Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection.execute("ALTER TABLE plugin_config ENABLE ALWAYS TRIGGER plugin_config_notify_rows")
+    with settled(PluginWatcher(service.manager, database_url), service):
+        repository.save("a", "enabled")
+        assert wait_until(lambda: "a" in service.enabled)
+    assert polling_messages(caplog) == []
 
 
 def test_it_listens_again_when_the_replica_becomes_the_primary() -> None:

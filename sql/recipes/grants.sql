@@ -9,8 +9,8 @@
 --
 --   psql "$DATABASE_URL" -v owner=plugins_owner -v service=plugins_service -v reader=plugins_reader -f grants.sql
 --
--- The roles may log in, and have no password until you give them one (\password plugins_owner). The schema is the
--- first of the search_path that exists, as for everything else here.
+-- The roles may log in, and have no password until you give them one (\password plugins_owner). The schema is that
+-- in which the search_path finds the table, else the first one that exists, as for everything else here.
 \set ON_ERROR_STOP on
 \set QUIET on
 BEGIN;
@@ -20,9 +20,12 @@ SELECT format('CREATE ROLE %I LOGIN', name)
  WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
 \gexec
 
-SELECT current_schema() AS schema,
+SELECT coalesce(nspname, current_schema()) AS schema,
        current_database() AS database,
-       to_regclass('plugin_config') IS NOT NULL AS migrated
+       nspname IS NOT NULL AS migrated
+  FROM (SELECT to_regclass('plugin_config') AS found) AS looked
+  LEFT JOIN pg_class ON pg_class.oid = found
+  LEFT JOIN pg_namespace ON pg_namespace.oid = relnamespace
 \gset
 GRANT CONNECT ON DATABASE :"database" TO :"owner", :"service", :"reader";
 GRANT USAGE ON SCHEMA :"schema" TO :"owner", :"service", :"reader";
@@ -31,12 +34,12 @@ GRANT CREATE ON SCHEMA :"schema" TO :"owner";
 -- The table, what yoyo keeps beside it, and the functions of the triggers.
 SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
   FROM pg_class
- WHERE relnamespace = :'schema'::regnamespace
+ WHERE relnamespace = quote_ident(:'schema')::regnamespace
    AND relname IN ('plugin_config', '_yoyo_log', '_yoyo_migration', '_yoyo_version', 'yoyo_lock')
  UNION ALL
 SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'owner')
   FROM pg_proc
- WHERE pronamespace = :'schema'::regnamespace
+ WHERE pronamespace = quote_ident(:'schema')::regnamespace
    AND proname IN ('plugin_config_stamp', 'plugin_config_notify')
 \gexec
 

@@ -61,6 +61,10 @@ BEGIN
 END
 $remember$;
 
+-- No one else may put it on a table of their own, and so write into the history what never was. Triggers that are
+-- there run it for all.
+REVOKE EXECUTE ON FUNCTION plugin_config_remember() FROM PUBLIC;
+
 CREATE OR REPLACE TRIGGER plugin_config_remember_rows
     AFTER INSERT OR DELETE ON plugin_config
     FOR EACH ROW EXECUTE FUNCTION plugin_config_remember();

@@ -28,6 +28,7 @@ from plugin_store import (
 from plugin_store.migrate import migrate
 
 SCRIPT = Path(__file__).parents[2] / "sql" / "recipes" / "grants.sql"
+HISTORY = SCRIPT.with_name("history.sql")
 # As hostile as names of roles can be.
 NAMES = {"owner": 'The "Owner"', "service": "it's a service; DROP TABLE plugin_config", "reader": "reader -- %s"}
 ALL = {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}
@@ -118,6 +119,21 @@ def test_the_owner_migrates_also_what_another_role_began(roles: Roles, empty_url
     assert migrate(roles.url("owner")) == []
 
 
+def test_the_rights_are_for_the_schema_in_which_the_table_is(roles: Roles, empty_url: str) -> None:
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute('DROP TABLE plugin_config; CREATE SCHEMA first; CREATE SCHEMA "Own, one"')
+    assert migrate(psycopg.conninfo.make_conninfo(empty_url, options=r'-csearch_path="Own,\ one"'))
+    path = r'-csearch_path=first,"Own,\ one"'
+    assert "the roles are ready" in run_script(psycopg.conninfo.make_conninfo(empty_url, options=path))
+    service, owner = (psycopg.conninfo.make_conninfo(roles.url(role), options=path) for role in ("service", "owner"))
+    with PluginConfigRepository.open(service) as repository:
+        row = repository.save("a", "enabled")
+        assert repository.get_all() == [row]
+    assert migrate(owner) == []
+    with psycopg.connect(owner, autocommit=True) as own:
+        own.execute("ALTER TABLE plugin_config DISABLE TRIGGER USER; ALTER FUNCTION plugin_config_stamp() COST 1")
+
+
 def test_the_service_can_do_all_that_a_store_does_and_follow(roles: Roles) -> None:
     url = roles.url("service")
     with PluginConfigRepository.open(url) as repository:
@@ -142,6 +158,24 @@ def test_but_not_what_the_owner_does(roles: Roles) -> None:
         refused(url, statement)
     with pytest.raises(MigrationError, match="may not create tables in the schema 'public': migrate as the owner"):
         migrate(url)
+
+
+def test_the_service_makes_history_by_writing_rows_and_cannot_make_it_up(roles: Roles) -> None:
+    psql(roles.url("owner"), "--quiet", "--set=ON_ERROR_STOP=1", f"--file={HISTORY}")
+    with psycopg.connect(roles.url("service"), autocommit=True) as own:
+        own.execute("CREATE TEMP TABLE mine (plugin_name text, status text, config jsonb)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied for function"):
+            own.execute("""CREATE TRIGGER forge AFTER INSERT OR DELETE ON mine
+                FOR EACH ROW EXECUTE FUNCTION public.plugin_config_remember()""")
+        own.execute("INSERT INTO mine VALUES ('forged', 'enabled', '{}')")
+        own.execute("INSERT INTO plugin_config (plugin_name) VALUES ('real')")
+        own.execute("UPDATE plugin_config SET status = 'enabled'")
+        own.execute("DELETE FROM plugin_config")
+    with psycopg.connect(roles.url("owner")) as owner:
+        found = owner.execute(
+            "SELECT who, what, coalesce(name_before, name_after) FROM plugin_config_history ORDER BY id"
+        ).fetchall()
+    assert found == [(NAMES["service"], what, "real") for what in ("insert", "update", "delete")]
 
 
 def test_the_reader_reads_and_follows_and_is_told_what_it_lacks(roles: Roles) -> None:

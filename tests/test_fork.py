@@ -278,7 +278,9 @@ FOLLOW = """
     def follows(name, child):
         "Whether a change of the store reaches this process."
         wait_until(lambda: name in service.enabled)
-        print("child" if child else "parent", name, name in service.enabled, flush=True)
+        # Whole, for parent and child may do it at once: print() may write word by word.
+        sys.stdout.write(f"{'child' if child else 'parent'} {name} {name in service.enabled}\\n")
+        sys.stdout.flush()
 
     def work_in_child():
         follows("a", True)

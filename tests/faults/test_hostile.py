@@ -229,13 +229,18 @@ def test_a_row_that_cannot_be_read_is_named_and_stops_no_service_that_runs(
         for call in (
             service.manager.sync,
             lambda: service.manager.enable_plugin("b"),
-            lambda: service.manager.disable_plugin("b"),
+            lambda: service.manager.disable_plugin("a"),
             lambda: Service(repository, {"a": (), "b": ("a",)}),
         ):
             with pytest.raises(StoreError, match=said):
                 call()
         assert service.enabled == {"a", "b"}
         assert [service[name]._config for name in ("a", "b")] == [{"k": 1}] * 2
+        # The brake holds for the others.
+        service.manager.disable_plugin("b")
+        assert service.enabled == {"a"}
+        row = repository.get_by_name("b")
+        assert row is not None and row.status == "disabled"
         assert said in errors_of(database_url, "list") and said in errors_of(database_url, "show", "a")
         connection.execute("RESET session_replication_role; DELETE FROM plugin_config WHERE plugin_name = 'a'")
         assert wait_until(lambda: service.enabled == set())

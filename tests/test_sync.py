@@ -633,7 +633,9 @@ def test_a_hook_that_exits_is_met_once_and_then_the_others_follow(store: PluginC
     assert (here.calls, here.events) == ([], [])
 
 
-def test_the_exit_of_a_listener_is_no_failure_of_the_plugin(store: PluginConfigStore) -> None:
+def test_the_exit_of_a_listener_is_no_failure_of_the_plugin(
+    store: PluginConfigStore, caplog: pytest.LogCaptureFixture
+) -> None:
     here = Service(store, {"a": ()})
     leave = raising(SystemExit("bye"))
 
@@ -650,6 +652,7 @@ def test_the_exit_of_a_listener_is_no_failure_of_the_plugin(store: PluginConfigS
         here.manager.sync()
     assert here.enabled == {"a"}
     assert here.manager.sync() == RestoreReport(["a"])
+    assert "on_config_changed" not in caplog.text
 
 
 def test_a_plugin_that_has_failed_and_runs_now_is_not_reported_as_failed(store: PluginConfigStore) -> None:

@@ -116,13 +116,18 @@ def test_what_cannot_be_resolved_is_refused_at_enabling_and_saving(reference: An
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
-def test_a_file_that_its_reader_would_wait_for_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_its_reader_would_wait_for_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
     plugin = ExamplePlugin()
+    opened: list[int] = []
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda *given: opened.append(real(*given)) or opened[-1])
     for path in (tmp_path / "fifo", os.devnull):
         plugin.initialize({"key": {"$file": str(path)}})
         with pytest.raises(UnresolvedReferenceError, match="cannot be read: it is no regular file"):
             plugin.get_config("key")
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(opened.pop())
 
 
 def test_a_file_that_is_not_utf_8_is_refused_without_a_trace_of_what_is_in_it(file: Path) -> None:
@@ -293,7 +298,7 @@ def test_no_event_has_a_value_of_a_secret_key(caplog: pytest.LogCaptureFixture) 
 
 
 @pytest.mark.parametrize("quoted", [repr, json.dumps])
-@pytest.mark.parametrize("secret", ["p\\x\\y\\z", "\n\t\n\t", "äöüß"])
+@pytest.mark.parametrize("secret", ["p\\x\\y\\z", "\n\t\n\t", "\x1b\a\x1b\a", "äöüß"])
 def test_a_secret_is_known_when_it_is_quoted(
     secret: str, quoted: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

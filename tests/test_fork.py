@@ -176,7 +176,13 @@ def test_the_new_pool_is_like_the_old_one(database_url: str) -> None:
 
 def test_many_threads_of_a_child_share_one_new_pool(database_url: str) -> None:
     program = """
-    with PluginConfigRepository.open(url) as repository:
+    class SlowPool(ConnectionPool):
+        def __init__(self, *args, **kwargs):
+            time.sleep(0.5)  # long enough for all to ask for it
+            super().__init__(*args, **kwargs)
+
+    with SlowPool(url, min_size=1, max_size=4, open=True) as pool:
+        repository = PluginConfigRepository(pool)
         if (child := os.fork()) == 0:
             pools, ready = set(), threading.Barrier(8)
             def use():

@@ -131,7 +131,10 @@ class TableListener:
                 elif connection.execute(ANNOUNCES).fetchone() == (True,):
                     return True
                 else:
-                    why = "the table does not announce its changes: run `plugin-store migrate`"
+                    why = (
+                        "the table does not announce its changes: run `plugin-store migrate`, which makes the "
+                        "triggers, or ALTER TABLE plugin_config ENABLE TRIGGER USER if they are disabled"
+                    )
         if not self._polling:
             logger.warning("polling plugin_config every %s s: %s", self._poll_seconds, why)
         self._polling = True

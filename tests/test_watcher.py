@@ -421,7 +421,8 @@ def test_without_all_of_the_triggers_it_polls_and_says_what_to_run(
         repository.save("a", "enabled")
         assert wait_until(lambda: "a" in service.enabled)
     assert polling_messages(caplog) == [
-        "polling plugin_config every 0.05 s: the table does not announce its changes: run `plugin-store migrate`"
+        "polling plugin_config every 0.05 s: the table does not announce its changes: run `plugin-store migrate`, "
+        "which makes the triggers, or ALTER TABLE plugin_config ENABLE TRIGGER USER if they are disabled"
     ]
 
 

@@ -6,9 +6,9 @@ import re
 
 from .errors import InvalidDatabaseURLError
 
-# Greedy on purpose: a password may itself hold an unescaped @. Our own example is left readable.
-_IN_URL = re.compile(r"(://)(?!USER:PASSWORD@)[^\s'\"]*@")
-_IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
+# Greedy on purpose: a password may itself hold an unescaped @, a quote or a blank. Our own example is left readable.
+_IN_URL = re.compile(r"(://)(?!USER:PASSWORD@).*@")
+_IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)+)", re.IGNORECASE)
 
 
 def checked_conninfo(conninfo: str) -> str:

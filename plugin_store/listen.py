@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -52,21 +51,21 @@ class TableListener:
         self._failures = 0
         self._polling = False
         self._due = time.monotonic() + resync_seconds
-        self._stopping = Event()
+        self._stopped = False
         self.connecting = False
-        # What stop() writes to: a select() that waits for the server wakes up for it too.
+        # What stop() writes to: whatever waits wakes up for it.
         self._wake, self._waker = socket.socketpair()
 
     def stop(self) -> None:
-        """Make ``run`` return soon, from any thread; it may be called more than once."""
-        self._stopping.set()
+        """Make ``run`` return soon, from any thread or signal handler; it may be called more than once."""
+        self._stopped = True
         with suppress(OSError):  # it has returned
             self._waker.send(b"x")
 
     def run(self) -> None:
         """Work until ``stop``; raises nothing."""
         try:
-            while not self._stopping.is_set():
+            while not self._stopped:
                 try:
                     self._listen_or_poll()
                 except Exception as exc:
@@ -77,19 +76,19 @@ class TableListener:
 
     def _failed(self, exc: Exception) -> None:
         # One line when the trouble starts. Whoever listens sees the end of it.
-        if not self._failures and not self._stopping.is_set():
+        if not self._failures and not self._stopped:
             logger.warning("no news of plugin_config, trying again: %s", exc, exc_info=not isinstance(exc, StoreError))
         # Jitter, so that many processes do not fall upon a server that has just come back.
         delay = min(LONGEST_DELAY, FIRST_DELAY * 2**self._failures) * random.uniform(0.5, 1)
         self._failures = min(self._failures + 1, 10)
-        self._stopping.wait(delay)
+        self._pause(delay)
 
     def _listen_or_poll(self) -> None:
         try:
             connection = self._connect()
         except Exception:
             # It may be this connection alone that fails, and not those of on_change.
-            if time.monotonic() >= self._due and not self._stopping.is_set():
+            if time.monotonic() >= self._due and not self._stopped:
                 self._call()
             raise
         with connection:
@@ -98,15 +97,15 @@ class TableListener:
                 with selectors.DefaultSelector() as selector:
                     selector.register(self._wake, selectors.EVENT_READ)
                     selector.register(connection.fileno(), selectors.EVENT_READ)
-                    while not self._stopping.is_set():
+                    while not self._stopped:
                         self._changed()
                         self._wait(connection, selector)
                 return
         # Back to LISTEN now and then: a replica may have become the primary.
         end = time.monotonic() + self._resync_seconds
-        while not self._stopping.is_set() and time.monotonic() < end:
+        while not self._stopped and time.monotonic() < end:
             self._changed()
-            self._stopping.wait(self._poll_seconds)
+            self._pause(self._poll_seconds)
 
     def _connect(self) -> Connection:
         self.connecting = True
@@ -148,12 +147,18 @@ class TableListener:
         self._due = time.monotonic() + self._resync_seconds
         self._on_change()
 
+    def _pause(self, seconds: float) -> None:
+        """Return after this time, or at ``stop``."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wake, selectors.EVENT_READ)
+            selector.select(seconds)
+
     def _wait(self, connection: Connection, selector: selectors.BaseSelector) -> None:
         """Return when there is news on the connection, at ``stop``, or when on_change is due anyway."""
         ready = selector.select(max(0.0, self._due - time.monotonic()))
         with translated_errors():
             news = list(connection.notifies(timeout=0))  # a burst is one change
-            if ready and not news and not self._stopping.is_set():
+            if ready and not news and not self._stopped:
                 # The server's last words, most often. Look whether it is still there before on_change
                 # does, whose connections may wait for a server much longer than this one.
                 connection.execute(BACKEND_PID)

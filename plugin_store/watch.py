@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from types import FrameType
 
 from .changes import PluginChange, changes
 from .connections import connect
@@ -37,9 +40,28 @@ def watch(conninfo: str, ready: Callable[[], None], show: Callable[[datetime, Pl
         known = rows
 
     listener = TableListener(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
-    ready()
-    listener.run()
-    raise failures[0]  # nothing else stops it
+    with _interrupts(listener):
+        ready()
+        listener.run()
+    raise failures[0] if failures else KeyboardInterrupt  # nothing else stops it
+
+
+@contextmanager
+def _interrupts(listener: TableListener) -> Iterator[None]:
+    """Have ^C stop the listener too: Python drops a KeyboardInterrupt that falls into the deletion of an object."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        listener.stop()
+        signal.default_int_handler(number, frame)
+
+    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where it is ignored
+    if ours:
+        signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[tuple[datetime, PluginChange]]:

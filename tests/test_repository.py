@@ -386,8 +386,8 @@ class TestOpen:
 
     def test_it_opens_however_short_a_time_calls_are_to_wait(self, database_url: str) -> None:
         for _ in range(10):  # the pool's thread may be quick enough
-            with PluginConfigRepository.open(database_url, min_size=0, timeout=0.00001) as repository:
-                assert repository.get_all() == []
+            with PluginConfigRepository.open(database_url, min_size=0, timeout=0.00001):
+                pass  # a call may find that its time is over before it has begun
 
     def test_a_server_that_refuses_is_unavailable_at_once(self) -> None:
         with socket.socket() as unused:

@@ -122,6 +122,45 @@ def test_each_change_is_a_line(database_url: str, connection: psycopg.Connection
         assert watch.errors == ["watching, ^C ends it\n"]
 
 
+def test_an_interrupt_that_python_drops_ends_it_too(database_url: str, repository: PluginConfigRepository) -> None:
+    program = """
+import os, signal, sys
+from plugin_store import watch
+from plugin_store.cli import main
+
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        for _ in range(1000):
+            pass
+
+def differences(old, new, wrapped=watch.differences):
+    if new:
+        Deleted()
+    return wrapped(old, new)
+
+watch.differences = differences
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the tests may run where ^C is ignored
+sys.exit(main(["watch"]))
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env=environment(DATABASE_URL=database_url),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "watching, ^C ends it\n"
+        repository.save("a", "enabled")
+        try:
+            errors = process.communicate(timeout=60)[1]
+        finally:
+            process.kill()
+    assert process.returncode == 128 + 2
+    assert "KeyboardInterrupt" in errors, "Python did not drop it"
+
+
 def test_a_line_cannot_be_broken_or_move_the_cursor(
     database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
 ) -> None:

@@ -205,15 +205,29 @@ def test_it_survives_a_killed_connection_and_shows_what_it_missed(
         assert "Traceback" not in "".join(watch.errors)
 
 
-def test_it_ends_when_no_one_reads(database_url: str, repository: PluginConfigRepository) -> None:
-    command = [sys.executable, "-m", "plugin_store", "watch"]
+@pytest.mark.parametrize("interrupt", ["SIG_IGN", "default_int_handler"])
+def test_it_ends_when_no_one_reads_and_not_on_an_interrupt_that_is_ignored(
+    database_url: str, repository: PluginConfigRepository, interrupt: str
+) -> None:
+    program = f"""
+import signal, sys
+from plugin_store.cli import main
+signal.signal(signal.SIGINT, signal.{interrupt})
+sys.exit(main(["watch"]))
+"""
     process = subprocess.Popen(
-        command, env=environment(DATABASE_URL=database_url), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        env=environment(DATABASE_URL=database_url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None and process.stderr is not None
     with process.stderr as stderr:
         try:
             assert stderr.readline() == "watching, ^C ends it\n"
+            if interrupt == "SIG_IGN":  # as for a process in the background
+                process.send_signal(signal.SIGINT)
             process.stdout.close()  # as head does
             repository.save("mail", "enabled")
             assert process.wait(20) == 128 + signal.SIGPIPE

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -57,17 +58,21 @@ class Watch:
             pytest.fail(f"no line; stderr: {self.errors}")
 
     def end(self) -> int:
+        # When it is idle again: an interrupt that falls into coverage's own code leaves that locked up at exit.
+        time.sleep(0.3)
         self.process.send_signal(signal.SIGINT)
         return self.wait()
 
     def wait(self) -> int:
-        status = self.process.wait(20)
-        for reader in self._readers:
-            reader.join(20)
-        for stream in (self.process.stdout, self.process.stderr):
-            assert stream is not None
-            stream.close()
-        return status
+        try:
+            return self.process.wait(20)
+        finally:
+            self.process.kill()  # one that does not end would hold up the readers, and they the run of all tests
+            for reader in self._readers:
+                reader.join(20)
+            for stream in (self.process.stdout, self.process.stderr):
+                assert stream is not None
+                stream.close()
 
     def nothing_more(self) -> bool:
         return self._lines.empty()

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     )
     from .events import Event, EventDispatcher, EventPriority
     from .manager import PluginManager
-    from .memory import InMemoryPluginConfigStore
     from .plugin import BasePlugin, PluginMetadata, PluginStatus
-    from .postgres import PluginConfigRepository
     from .restore import RestoreReport
-    from .store import PluginConfig, PluginConfigStore
+    from .stores.memory import InMemoryPluginConfigStore
+    from .stores.model import PluginConfig, PluginConfigStore
+    from .stores.postgres import PluginConfigRepository
     from .sync import PluginWatcher
     from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 
@@ -88,11 +88,11 @@ _MODULES = {
     "Event": "events",
     "EventDispatcher": "events",
     "EventPriority": "events",
-    "InMemoryPluginConfigStore": "memory",
+    "InMemoryPluginConfigStore": "stores.memory",
     "PluginChange": "changes",
-    "PluginConfig": "store",
-    "PluginConfigRepository": "postgres",
-    "PluginConfigStore": "store",
+    "PluginConfig": "stores.model",
+    "PluginConfigRepository": "stores.postgres",
+    "PluginConfigStore": "stores.model",
     "PluginManager": "manager",
     "PluginMetadata": "plugin",
     "PluginStatus": "plugin",

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ._words import printable
-from .store import PluginConfig
-from .validation import same_json
+from .stores.model import PluginConfig
+from .stores.validation import same_json
 
 
 @dataclass(frozen=True, slots=True)

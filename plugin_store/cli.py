@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import __version__
 from ._progress import progress
 from ._words import near, printable, printable_lines, value_of
-from .conninfo import masked
 from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
-from .store import DISABLED, ENABLED, PluginConfig
+from .stores.conninfo import masked
+from .stores.model import DISABLED, ENABLED, PluginConfig
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from .changes import PluginChange
-    from .cursors import Connection
-    from .postgres import PluginConfigRepository
+    from .stores.cursors import Connection
+    from .stores.postgres import PluginConfigRepository
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
@@ -257,7 +257,7 @@ def _database(args: argparse.Namespace) -> str:
 
 @contextmanager
 def _connected(args: argparse.Namespace) -> Iterator[Connection]:
-    from .connections import connect
+    from .stores.connections import connect
 
     with connect(_database(args), "plugin_store cli") as connection:
         connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
@@ -267,8 +267,8 @@ def _connected(args: argparse.Namespace) -> Iterator[Connection]:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
-    from .driver_errors import translated_errors
-    from .postgres import PluginConfigRepository
+    from .stores.driver_errors import translated_errors
+    from .stores.postgres import PluginConfigRepository
 
     with _connected(args) as connection, translated_errors(), connection.transaction():
         yield PluginConfigRepository(connection)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
-from .store import ENABLED, PluginConfig
+from .stores.model import ENABLED, PluginConfig
 
 
 class Decision(NamedTuple):

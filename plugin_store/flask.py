@@ -22,8 +22,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
 from ._words import near, value_of
-from .conninfo import masked
 from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
+from .stores.conninfo import masked
 
 if TYPE_CHECKING:
     from flask.blueprints import BlueprintSetupState

@@ -13,12 +13,12 @@ from contextlib import suppress
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from ._files import load_statement
-from .connections import BACKEND_PID, connect
-from .conninfo import checked_conninfo
-from .cursors import Connection
-from .driver_errors import translated_errors
 from .errors import StoreError
+from .stores.connections import BACKEND_PID, connect
+from .stores.conninfo import checked_conninfo
+from .stores.cursors import Connection
+from .stores.driver_errors import translated_errors
+from .stores.statements import load_statement
 
 logger = logging.getLogger(__name__)
 

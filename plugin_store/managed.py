@@ -12,12 +12,12 @@ from .errors import InvalidConfigError, PluginStateError, PluginStoreError
 from .events import Event, EventDispatcher
 from .plugin import BasePlugin, PluginStatus
 from .references import ENV, FILE, is_plain, resolve, shows
-from .validation import checked_config, copy_json, same_json
+from .stores.validation import checked_config, copy_json, same_json
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from .store import PluginConfig
+    from .stores.model import PluginConfig
 
 logger = logging.getLogger(__name__)
 

@@ -27,14 +27,14 @@ from .events import EventDispatcher
 from .managed import LOCAL, STORED, ManagedPlugin
 from .plugin import BasePlugin, PluginStatus
 from .restore import RestoreReport, follow
-from .store import DISABLED, ENABLED, PluginConfig
-from .validation import check_name, checked_changes, copy_json
+from .stores.model import DISABLED, ENABLED, PluginConfig
+from .stores.validation import check_name, checked_changes, copy_json
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
     from .discovery import DiscoveryReport
-    from .store import PluginConfigStore
+    from .stores.model import PluginConfigStore
 
 logger = logging.getLogger(__name__)
 

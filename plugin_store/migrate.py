@@ -9,12 +9,12 @@ import glob
 
 from psycopg.conninfo import conninfo_to_dict
 
-from ._files import folder, load_statement
-from .connections import connect
-from .conninfo import checked_conninfo
-from .cursors import check_session
-from .driver_errors import translated_errors
 from .errors import InstallationError, MigrationError
+from .stores.connections import connect
+from .stores.conninfo import checked_conninfo
+from .stores.cursors import check_session
+from .stores.driver_errors import translated_errors
+from .stores.statements import folder, load_statement
 
 MAY_MIGRATE = load_statement("may_migrate")
 

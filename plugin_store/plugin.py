@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidConfigError, PluginStateError
 from .references import has_reference, resolve
-from .validation import copy_json
+from .stores.validation import copy_json
 
 if TYPE_CHECKING:
     from flask import Blueprint

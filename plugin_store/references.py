@@ -12,7 +12,7 @@ import stat
 from typing import Any
 
 from .errors import UnresolvedReferenceError
-from .validation import dotted
+from .stores.validation import dotted
 
 ENV = "$env"
 FILE = "$file"

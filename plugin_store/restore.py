@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from .decision import decide, dependency_missing, in_dependency_order
 from .managed import STORED, ManagedPlugin
 from .plugin import PluginStatus
-from .store import DISABLED, PluginConfig
+from .stores.model import DISABLED, PluginConfig
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ._fork import renew_after_fork
-from .conninfo import checked_conninfo
 from .listen import TableListener
+from .stores.conninfo import checked_conninfo
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -27,7 +27,7 @@ from uuid import UUID
 import pytest
 
 from .errors import ConflictError, InvalidConfigError, InvalidNameError, InvalidStatusError
-from .store import DISABLED, ENABLED, PluginConfig, PluginConfigStore
+from .stores.model import DISABLED, ENABLED, PluginConfig, PluginConfigStore
 
 # The ways to write a config; each makes the row if there is none.
 _WRITERS: dict[str, Callable[[PluginConfigStore, str, Any], object]] = {

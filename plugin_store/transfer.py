@@ -8,15 +8,15 @@ from typing import Any, NoReturn
 
 from psycopg.pq import TransactionStatus
 
-from ._files import load_statement
 from ._words import printable_lines
 from .changes import PluginChange, changes
-from .cursors import Connection
-from .driver_errors import translated_errors
 from .errors import InvalidFileError, PluginStoreError, StoreError
-from .postgres import PluginConfigRepository
-from .store import PluginConfig
-from .validation import checked_many, dotted, same_json
+from .stores.cursors import Connection
+from .stores.driver_errors import translated_errors
+from .stores.model import PluginConfig
+from .stores.postgres import PluginConfigRepository
+from .stores.statements import load_statement
+from .stores.validation import checked_many, dotted, same_json
 
 ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")

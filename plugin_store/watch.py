@@ -9,10 +9,10 @@ from datetime import datetime, timezone
 from types import FrameType
 
 from .changes import PluginChange, changes
-from .connections import connect
 from .listen import TableListener
-from .postgres import PluginConfigRepository
-from .store import PluginConfig
+from .stores.connections import connect
+from .stores.model import PluginConfig
+from .stores.postgres import PluginConfigRepository
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0

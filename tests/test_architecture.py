@@ -22,39 +22,30 @@ PACKAGE = Path(plugin_store.__file__).parent
 # plugin, the manager never sees psycopg, and only the last part knows both.
 CONTRACT = {
     "errors": "",
-    "_files": "errors",
     "_fork": "",
     "_words": "",
+    "stores": "errors _fork",
     "_progress": "",
-    "conninfo": "errors",
     "embedded": "errors",
     "events": "_fork",
-    "store": "errors",
-    "validation": "errors store",
-    "driver_errors": "errors",
-    "cursors": "errors validation",
-    "connections": "errors _files _fork conninfo cursors driver_errors",
-    "memory": "errors _fork store validation",
-    "postgres": "errors store validation _files conninfo cursors driver_errors connections",
-    "changes": "_words store validation",
-    "transfer": "errors _files _words store validation cursors driver_errors postgres changes",
-    "listen": "errors _files conninfo cursors driver_errors connections",
-    "watch": "store connections postgres listen changes",
-    "migrate": "errors _files conninfo cursors driver_errors connections",
-    "testing": "errors store",
-    "decision": "store",
-    "references": "errors validation",
-    "plugin": "errors validation references",
+    "changes": "_words stores",
+    "transfer": "errors stores _words changes",
+    "listen": "errors stores",
+    "watch": "stores listen changes",
+    "migrate": "errors stores",
+    "testing": "errors stores",
+    "decision": "stores",
+    "references": "errors stores",
+    "plugin": "errors stores references",
     "discovery": "plugin",
-    "managed": "errors events plugin references store validation decision",
-    "restore": "errors events plugin store validation decision managed",
-    "manager": "errors _fork events plugin store validation decision managed restore discovery",
-    "sync": "errors _fork conninfo listen manager",
-    "flask": "errors _words conninfo plugin store manager sync",
+    "managed": "errors events plugin references stores decision",
+    "restore": "errors events plugin stores decision managed",
+    "manager": "errors _fork events plugin stores decision managed restore discovery",
+    "sync": "errors _fork stores listen manager",
+    "flask": "errors _words stores plugin manager sync",
     "sandbox": "errors embedded migrate",
     "demo": "errors _progress embedded flask",
-    "cli": "errors _words _progress store conninfo cursors driver_errors connections postgres changes transfer migrate "
-    "watch sandbox demo",
+    "cli": "errors _words _progress stores changes transfer migrate watch sandbox demo",
 }
 
 # What may be imported from the package itself: within it, each name is imported from where it is. The demo is an
@@ -63,8 +54,8 @@ FROM_THE_PACKAGE = {"cli": {"__version__"}, "demo": set(plugin_store.__all__)}
 
 # The other packages, and the modules that may import them.
 OTHERS = {
-    "psycopg": "cursors driver_errors connections postgres transfer listen migrate conninfo sandbox demo",
-    "psycopg_pool": "connections postgres",
+    "psycopg": "stores transfer listen migrate sandbox demo",
+    "psycopg_pool": "stores",
     "yoyo": "migrate demo",
     "flask": "flask demo",
     "gunicorn": "demo",
@@ -75,16 +66,13 @@ OTHERS = {
 
 # Imports that wait until a function needs them, each with its reason.
 LATE = {
-    ("conninfo", "psycopg"): "masking a password needs no driver",
-    ("postgres", "psycopg_pool"): "the caller may bring a pool or a connection",
-    ("connections", "psycopg_pool"): "the same",
+    ("stores", "psycopg"): "masking a password needs no driver",
+    ("stores", "psycopg_pool"): "the caller may bring a pool or a connection",
     ("migrate", "yoyo"): "an extra",
     ("manager", "discovery"): "importlib.metadata, which it needs, is costly",
     ("references", "json"): "costly, and only needed when a config is refused",
     ("embedded", "pwd"): "not on Windows",
-    ("cli", "postgres"): "--help and wrong usage answer at once",
-    ("cli", "connections"): "the same",
-    ("cli", "driver_errors"): "the same",
+    ("cli", "stores"): "--help and wrong usage answer at once",
     ("cli", "migrate"): "the same",
     ("cli", "transfer"): "the same",
     ("cli", "watch"): "the same",
@@ -200,7 +188,9 @@ def test_importing_the_package_loads_nothing_else() -> None:
 
 
 def test_a_first_manager_loads_these_modules_and_no_driver() -> None:
-    ours = "_fork decision errors events managed manager plugin references restore store validation"
+    ours = (
+        "_fork decision errors events managed manager plugin references restore stores stores.model stores.validation"
+    )
     others = "contextlib dataclasses enum errno functools heapq importlib logging math os threading typing weakref"
     loaded = loaded_by("from plugin_store import PluginManager; PluginManager()")
     without = loaded_by(f"import __future__, {', '.join(others.split())}")
@@ -212,9 +202,10 @@ def test_a_store_in_memory_loads_no_plugin_and_no_driver() -> None:
     assert {name.partition(".")[2] for name in loaded if name.startswith("plugin_store.")} == {
         "_fork",
         "errors",
-        "memory",
-        "store",
-        "validation",
+        "stores",
+        "stores.memory",
+        "stores.model",
+        "stores.validation",
     }
 
 

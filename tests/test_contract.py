@@ -86,7 +86,7 @@ class TestInMemory(PluginConfigStoreContract, ConcurrentPluginConfigStoreContrac
                 return next(times)
 
         times = (datetime(2020, 1, 1, tzinfo=timezone.utc) - timedelta(hours=turn // 2) for turn in range(10))
-        monkeypatch.setattr("plugin_store.memory.datetime", Clock)
+        monkeypatch.setattr("plugin_store.stores.memory.datetime", Clock)
         versions = [store.save_config("analytics", {"turn": turn}).updated_at for turn in range(10)]
         first = datetime(2020, 1, 1, tzinfo=timezone.utc)
         assert versions == [first + timedelta(microseconds=turn) for turn in range(10)]

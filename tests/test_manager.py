@@ -25,8 +25,8 @@ from plugin_store import (
     StoreUnavailableError,
 )
 from plugin_store import Event as DispatchedEvent
+from plugin_store.stores.validation import copy_json
 from plugin_store.testing import _at_once
-from plugin_store.validation import copy_json
 
 interrupts = pytest.mark.parametrize(
     "error", [HookError("no"), KeyboardInterrupt(), SystemExit()], ids=["error", "interrupt", "exit"]

@@ -30,8 +30,8 @@ from plugin_store import (
     StoreError,
     StoreUnavailableError,
 )
-from plugin_store._files import folder
 from plugin_store.migrate import migrate
+from plugin_store.stores.statements import folder
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString

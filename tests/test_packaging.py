@@ -22,7 +22,7 @@ from build.env import DefaultIsolatedEnv
 
 import plugin_store
 from plugin_store import InstallationError
-from plugin_store._files import folder
+from plugin_store.stores.statements import folder
 
 CHECKOUT = Path(__file__).parents[1]
 FOLDERS = ["plugin_store", "sql", "migrations", "tests"]

@@ -33,7 +33,7 @@ from plugin_store import (
     StoreUnavailableError,
 )
 from plugin_store.decision import decide, in_dependency_order
-from plugin_store.validation import MAX_INT_BITS
+from plugin_store.stores.validation import MAX_INT_BITS
 
 # Hypothesis would complain of a store that is shared by the examples; each of them writes rows of its own.
 bounded = partial(settings, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

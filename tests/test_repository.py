@@ -35,8 +35,8 @@ from plugin_store import (
     StoreError,
     StoreUnavailableError,
 )
-from plugin_store.conninfo import checked_conninfo, masked
-from plugin_store.postgres import connect
+from plugin_store.stores.conninfo import checked_conninfo, masked
+from plugin_store.stores.postgres import connect
 
 METHODS: dict[str, Callable[[PluginConfigRepository, datetime], object]] = {
     "get_by_name": lambda repository, _: repository.get_by_name("analytics"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugin_store import InvalidConfigError, InvalidNameError, InvalidStatusError, PluginConfig
-from plugin_store.validation import (
+from plugin_store.stores.validation import (
     MAX_DEPTH,
     MAX_INT_BITS,
     check_name,

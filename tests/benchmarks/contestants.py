@@ -20,7 +20,7 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from plugin_store import PluginConfig, PluginConfigRepository
-from plugin_store.postgres import GET_ALL, GET_BY_NAME, SAVE, SAVE_MANY
+from plugin_store.stores.postgres import GET_ALL, GET_BY_NAME, SAVE, SAVE_MANY
 
 Row = tuple[str, str, dict[str, Any]]  # name, status, config
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from ._files import load_statement
-from ._fork import renew_after_fork
+from plugin_store._fork import renew_after_fork
+from plugin_store.errors import StoreUnavailableError
+
 from .conninfo import checked_conninfo
 from .cursors import Connection, Cursor, new_cursor
 from .driver_errors import translated_errors
-from .errors import StoreUnavailableError
+from .statements import load_statement
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool

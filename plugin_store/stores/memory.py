@@ -9,9 +9,10 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from ._fork import renew_after_fork
-from .errors import ConflictError
-from .store import DISABLED, ENABLED, PluginConfig
+from plugin_store._fork import renew_after_fork
+from plugin_store.errors import ConflictError
+
+from .model import DISABLED, ENABLED, PluginConfig
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json, same_json
 
 

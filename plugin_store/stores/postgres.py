@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import psycopg
 from psycopg.types.json import Jsonb
 
-from ._files import load_statement
+from plugin_store.errors import ConflictError, StoreError
+
 from .connections import GivenConnection, PooledConnections, connect, connections_after
 from .conninfo import checked_conninfo
 from .cursors import UNREADABLE, Connection, Cursor, refuse_rows
 from .driver_errors import connection_lost, translated_errors
-from .errors import ConflictError, StoreError
-from .store import PluginConfig
+from .model import PluginConfig
+from .statements import load_statement
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many
 
 if TYPE_CHECKING:

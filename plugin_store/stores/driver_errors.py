@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
-from .errors import SchemaError, StoreError, StoreUnavailableError
+from plugin_store.errors import SchemaError, StoreError, StoreUnavailableError
 
 
 class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)

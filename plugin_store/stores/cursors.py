@@ -10,7 +10,8 @@ from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbLoader
 
-from .errors import StoreError
+from plugin_store.errors import StoreError
+
 from .validation import MAX_DEPTH
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
-from .errors import InstallationError
+from plugin_store.errors import InstallationError
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def folder(name: str) -> str:
     """Return the path of the package's folder ``sql`` or ``migrations``; InstallationError if it is not there."""
-    path = os.path.join(os.path.dirname(__file__), name)
+    path = os.path.join(os.path.dirname(os.path.dirname(__file__)), name)
     if not os.path.isdir(path):
         raise InstallationError(
             f"the folder {path} is missing: plugin_store/{name} is a symbolic link to ../{name}, and this copy of the "

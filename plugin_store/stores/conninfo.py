@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .errors import InvalidDatabaseURLError
+from plugin_store.errors import InvalidDatabaseURLError
 
 # Greedy on purpose: a password may itself hold an unescaped @, a quote or a blank. Our own example is left readable.
 _IN_URL = re.compile(r"(://)(?!USER:PASSWORD@).*@")

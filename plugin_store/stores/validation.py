@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidConfigError, InvalidNameError, InvalidStatusError
-from .store import DISABLED, ENABLED
+from plugin_store.errors import InvalidConfigError, InvalidNameError, InvalidStatusError
+
+from .model import DISABLED, ENABLED
 
 if TYPE_CHECKING:
-    from .store import PluginConfig
+    from .model import PluginConfig
 
 MAX_NAME_LENGTH = 100
 MAX_DEPTH = 100

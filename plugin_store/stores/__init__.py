@@ -1,0 +1,1 @@
+"""What is stored of plugins, and where. Knows no plugin."""

@@ -10,7 +10,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from hypothesis import settings
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
 from pytest_postgresql import factories
+from servers import Server
 
 from plugin_store import PluginConfigRepository
 from plugin_store.embedded import EmbeddedPostgres
@@ -32,23 +32,6 @@ settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_f
 # What a developer's shell sets must not lead a test to a database of theirs.
 for variable in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL", "FLASK_APP"]:
     os.environ.pop(variable, None)
-
-
-@dataclass
-class Server:
-    """What pytest-postgresql asks of a server, and a conninfo for each database on it."""
-
-    host: str
-    port: int
-    user: str
-    password: str
-    options: str = ""
-    maintenance_dbname: str = "postgres"
-    template_dbname: str | None = None
-
-    def url(self, dbname: str, **more: str) -> str:
-        query = "&".join(f"{key}={value}" for key, value in {"host": self.host, "port": self.port, **more}.items())
-        return f"postgresql://{self.user}:{self.password}@/{dbname}?{query}"
 
 
 def roomy_memory_folder() -> str | None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import Server
 from recorder import Service
+from servers import Server
 from workers import PLUGINS, environment, pgbouncer, wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, PluginWatcher, dump_plugins

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import Server
 from psycopg import sql
 from recorder import Service
+from servers import Server
 from workers import environment, wait_until
 
 from plugin_store import (

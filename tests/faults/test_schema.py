@@ -7,9 +7,9 @@ from typing import Any
 
 import psycopg
 import pytest
+from methods import METHODS
 from psycopg.conninfo import make_conninfo
 from recorder import Service
-from test_repository import METHODS
 from workers import wait_until
 
 from plugin_store import PluginConfigRepository, PluginManager, PluginWatcher, SchemaError

@@ -16,6 +16,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import workers
 from workers import environment, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
@@ -55,7 +56,7 @@ def run(program: str, url: str, *arguments: str) -> list[str]:
     """Run a program, whose end without an error is part of what is tested, and return what it prints."""
     code = textwrap.dedent(PREAMBLE) + textwrap.dedent(program)
     env = environment(DATABASE_URL=url)
-    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
+    env["PYTHONPATH"] += os.pathsep + str(Path(workers.__file__).parent)
     done = subprocess.run([*PYTHON, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.splitlines()
@@ -502,7 +503,7 @@ class Gunicorn:
 def gunicorn(url: str, *options: str) -> Iterator[Gunicorn]:
     command = [sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:0", "--workers=3", "--log-level=info"]
     env = environment(DATABASE_URL=url)
-    here = Path(__file__).parent
+    here = Path(workers.__file__).parent
     process = subprocess.Popen(
         [*command, f"--chdir={here}", *options], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
     )

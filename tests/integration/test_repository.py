@@ -18,12 +18,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Server
 from example_plugins import until
+from methods import METHODS
 from psycopg import pq
 from psycopg.rows import dict_row, namedtuple_row
 from psycopg.types import json as json_types
 from psycopg_pool import ConnectionPool
+from servers import Server
 from workers import made_up_pid
 
 from plugin_store import (
@@ -37,23 +38,6 @@ from plugin_store import (
 )
 from plugin_store.stores.conninfo import checked_conninfo, masked
 from plugin_store.stores.postgres import connect
-
-METHODS: dict[str, Callable[[PluginConfigRepository, datetime], object]] = {
-    "get_by_name": lambda repository, _: repository.get_by_name("analytics"),
-    "get_all": lambda repository, _: repository.get_all(),
-    "get_enabled": lambda repository, _: repository.get_enabled(),
-    "get_config": lambda repository, _: repository.get_config("analytics"),
-    "save": lambda repository, _: repository.save("analytics", "enabled", {"a": 1}),
-    "save without config": lambda repository, _: repository.save("analytics", "enabled"),
-    "save_config": lambda repository, _: repository.save_config("analytics", {"a": 1}),
-    "save_config expecting": lambda repository, version: repository.save_config(
-        "analytics", {"a": 1}, expected_updated_at=version
-    ),
-    "update_config": lambda repository, _: repository.update_config("analytics", {"a": 1}, remove=["b"]),
-    "add": lambda repository, _: repository.add("analytics", "enabled", {"a": 1}),
-    "save_many": lambda repository, _: repository.save_many([PluginConfig("analytics", "enabled", {"a": 1})]),
-    "delete": lambda repository, _: repository.delete("another"),
-}
 
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
 in_and_out_of_autocommit_mode = pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transactions"])

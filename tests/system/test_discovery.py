@@ -91,7 +91,7 @@ def packages(tmp_path: Path) -> Path:
 
 
 def discover(packages: Path, *group: str) -> tuple[list[Any], str]:
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(packages), str(Path(__file__).parents[1])])}
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(packages), str(Path(__file__).parents[2])])}
     command = [sys.executable, "-c", PROGRAM, *group]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

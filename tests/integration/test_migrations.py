@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from conftest import Server
 from psycopg import sql
+from servers import Server
 from yoyo.backends import DatabaseBackend
 
 import plugin_store.migrate
@@ -36,7 +36,7 @@ from plugin_store.stores.statements import folder
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 MIGRATIONS = sorted(path for path in (CHECKOUT / "migrations").glob("*.sql") if not path.match("*.rollback.sql"))
 ROLLBACKS = sorted((CHECKOUT / "migrations").glob("*.rollback.sql"))
 STATEMENTS = sorted((CHECKOUT / "sql").glob("*.sql"))

@@ -31,7 +31,7 @@ from plugin_store import (
 )
 from plugin_store.flask import guard, init_app, plugins
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 class Plugin(BasePlugin):

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from plugin_store import PluginConfigRepository
 from plugin_store.cli import main
 
-RECIPE = Path(__file__).parents[1] / "sql" / "recipes" / "history.sql"
+RECIPE = Path(__file__).parents[2] / "sql" / "recipes" / "history.sql"
 
 Connection = psycopg.Connection[Any]
 Psql = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -24,7 +24,7 @@ import plugin_store
 from plugin_store import InstallationError
 from plugin_store.stores.statements import folder
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ["plugin_store", "sql", "migrations", "tests"]
 FILES = ["pyproject.toml", "tox.ini", "README.md", "CHANGELOG.md", "LICENSE"]
 

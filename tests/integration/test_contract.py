@@ -8,8 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from conftest import Server
 from psycopg_pool import ConnectionPool
+from servers import Server
 
 from plugin_store import InMemoryPluginConfigStore, PluginConfig, PluginConfigRepository
 from plugin_store.migrate import migrate

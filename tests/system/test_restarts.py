@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import example_plugins
 import psycopg
 import pytest
 from example_plugins import until
@@ -37,7 +38,8 @@ print(json.dumps(answer, default=str))
 def environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path), os.getcwd()])
+        "PYTHONPATH",
+        os.pathsep.join([str(Path(example_plugins.__file__).parent), *filter(None, sys.path), os.getcwd()]),
     )
 
 

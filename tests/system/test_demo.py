@@ -19,7 +19,7 @@ from workers import wait_until
 from plugin_store import InstallationError, InvalidConfigError, PluginManager, SchemaError
 from plugin_store.demo import create_app, play
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and process groups of POSIX")
 
 

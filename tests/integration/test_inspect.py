@@ -13,7 +13,7 @@ import pytest
 
 from plugin_store import PluginConfigRepository
 
-INSPECT = Path(__file__).parents[1] / "sql" / "inspect"
+INSPECT = Path(__file__).parents[2] / "sql" / "inspect"
 NAMES = ["odd", "overview", "plugin", "recent", "settings"]
 
 # The rows of the samples: name, status, config, hours since the row was made, and since it changed.

@@ -1,0 +1,11 @@
+"""The unit tests use no server and no database."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def server() -> None:
+    """Fail the test that asks for a server: it belongs to tests/integration."""
+    pytest.fail("a unit test has no server: move the test to tests/integration")

@@ -9,7 +9,8 @@ __version__ = "0.1.0"
 # Not typing's, which alone would cost more than all else here. Type checkers know the name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from .changes import PluginChange
+    from .cli.changes import PluginChange
+    from .cli.transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
     from .discovery import DiscoveryReport
     from .errors import (
         ConflictError,
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from .stores.model import PluginConfig, PluginConfigStore
     from .stores.postgres import PluginConfigRepository
     from .sync import PluginWatcher
-    from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 
 __all__ = [
     "BasePlugin",
@@ -89,7 +89,7 @@ _MODULES = {
     "EventDispatcher": "events",
     "EventPriority": "events",
     "InMemoryPluginConfigStore": "stores.memory",
-    "PluginChange": "changes",
+    "PluginChange": "cli.changes",
     "PluginConfig": "stores.model",
     "PluginConfigRepository": "stores.postgres",
     "PluginConfigStore": "stores.model",
@@ -98,10 +98,10 @@ _MODULES = {
     "PluginStatus": "plugin",
     "PluginWatcher": "sync",
     "RestoreReport": "restore",
-    "diff_plugins": "transfer",
-    "dump_plugins": "transfer",
-    "import_plugins": "transfer",
-    "load_plugins": "transfer",
+    "diff_plugins": "cli.transfer",
+    "dump_plugins": "cli.transfer",
+    "import_plugins": "cli.transfer",
+    "load_plugins": "cli.transfer",
 }
 
 

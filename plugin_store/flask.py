@@ -21,7 +21,7 @@ from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
-from ._words import near, value_of
+from .cli.output import near, value_of
 from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
 from .stores.conninfo import masked
 

@@ -11,9 +11,9 @@ import time
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from .cli.migrate import migrate
 from .embedded import EmbeddedPostgres
 from .errors import PluginStoreError
-from .migrate import migrate
 
 # libpq's variables too, so that psql finds the database without being told.
 _VARIABLES = {"host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "dbname": "PGDATABASE", "passfile": "PGPASSFILE"}

@@ -23,8 +23,8 @@ from pytest_postgresql import factories
 from servers import Server
 
 from plugin_store import PluginConfigRepository
+from plugin_store.cli.migrate import migrate
 from plugin_store.embedded import EmbeddedPostgres
-from plugin_store.migrate import migrate
 
 pytest.register_assert_rewrite("plugin_store.testing")
 settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_fuzz.py: --hypothesis-profile=long

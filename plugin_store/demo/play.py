@@ -21,7 +21,7 @@ from http.client import HTTPConnection, HTTPException
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 
-from plugin_store._progress import progress
+from plugin_store.cli.output import progress
 from plugin_store.embedded import EmbeddedPostgres
 from plugin_store.errors import InstallationError
 

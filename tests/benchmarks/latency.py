@@ -24,8 +24,8 @@ from typing import Any
 import psycopg
 
 from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata, PluginWatcher, __version__
+from plugin_store.cli.migrate import migrate
 from plugin_store.embedded import EmbeddedPostgres
-from plugin_store.migrate import migrate
 
 NAME = "benchmark"
 CHANGE = "UPDATE plugin_config SET config = jsonb_build_object('number', %s::int) WHERE plugin_name = %s"

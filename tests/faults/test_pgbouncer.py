@@ -16,7 +16,7 @@ from servers import Server
 from workers import PLUGINS, environment, pgbouncer, wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, PluginWatcher, dump_plugins
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
 
 

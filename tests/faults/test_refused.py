@@ -17,7 +17,7 @@ from psycopg_pool import ConnectionPool
 from workers import OwnServer, as_nobody, wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, StoreError, StoreUnavailableError
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 
 WRITES: dict[str, Callable[[PluginConfigRepository], object]] = {
     "save": lambda repository: repository.save("a", "enabled", {"n": 1}),

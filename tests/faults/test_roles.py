@@ -25,7 +25,7 @@ from plugin_store import (
     SchemaError,
     StoreError,
 )
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 
 SCRIPT = Path(__file__).parents[2] / "sql" / "recipes" / "grants.sql"
 HISTORY = SCRIPT.with_name("history.sql")

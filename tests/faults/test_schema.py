@@ -13,7 +13,7 @@ from recorder import Service
 from workers import wait_until
 
 from plugin_store import PluginConfigRepository, PluginManager, PluginWatcher, SchemaError
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 
 PLUGINS: dict[str, tuple[str, ...]] = {"a": (), "b": ("a",)}
 COLUMNS = ["id", "plugin_name", "status", "config", "enabled_at", "disabled_at", "created_at", "updated_at"]

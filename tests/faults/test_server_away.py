@@ -13,7 +13,7 @@ from recorder import Service
 from workers import PLUGINS, wait_until
 
 from plugin_store import PluginConfigRepository, PluginManager, PluginWatcher, StoreUnavailableError
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 
 # In which all is well again, before a resync: a pool tries after pauses that grow to as long as the server was away.
 BACK = 25

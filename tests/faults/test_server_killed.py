@@ -13,8 +13,8 @@ from recorder import Service
 from workers import PLUGINS, wait_until
 
 from plugin_store import PluginConfigRepository, PluginWatcher
+from plugin_store.cli.migrate import migrate
 from plugin_store.listen import LONGEST_DELAY
-from plugin_store.migrate import migrate
 
 KILLS = 20
 WRITERS = 8

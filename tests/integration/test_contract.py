@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 from servers import Server
 
 from plugin_store import InMemoryPluginConfigStore, PluginConfig, PluginConfigRepository
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
 
 

@@ -20,7 +20,7 @@ from psycopg import sql
 from servers import Server
 from yoyo.backends import DatabaseBackend
 
-import plugin_store.migrate
+import plugin_store.cli.migrate
 from plugin_store import (
     InstallationError,
     InvalidDatabaseURLError,
@@ -30,7 +30,7 @@ from plugin_store import (
     StoreError,
     StoreUnavailableError,
 )
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
 from plugin_store.stores.statements import folder
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class TestYoyo:
 
     # Ready, then wait for a line: so that the runs meet in the database, not one after the other at start-up.
     STOCK = "from yoyo.scripts.main import main; run = lambda url: main(['apply', '--batch', '-d', url, 'migrations'])"
-    OURS = "from plugin_store.migrate import migrate as run"
+    OURS = "from plugin_store.cli.migrate import migrate as run"
 
     @pytest.mark.parametrize("program", [STOCK, OURS], ids=["yoyo", "migrate"])
     def test_four_processes_migrate_a_fresh_database_at_once(self, empty_url: str, program: str) -> None:
@@ -325,7 +325,7 @@ class TestMigrate:
     def test_a_package_without_its_migrations_is_not_taken_for_a_database_up_to_date(
         self, empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        monkeypatch.setattr(plugin_store.migrate, "folder", lambda name: str(tmp_path))
+        monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(tmp_path))
         with pytest.raises(InstallationError, match=f"no migrations in {tmp_path}: install plugin_store again"):
             migrate(empty_url)
 
@@ -334,7 +334,7 @@ class TestMigrate:
     ) -> None:
         link = tmp_path / "venv[1]"
         link.symlink_to(folder("migrations"), target_is_directory=True)
-        monkeypatch.setattr(plugin_store.migrate, "folder", lambda name: str(link))
+        monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(link))
         assert migrate(empty_url) == NAMES
 
     def test_an_unreadable_url_is_not_repeated(self) -> None:

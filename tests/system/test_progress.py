@@ -15,8 +15,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from plugin_store._progress import progress
-from plugin_store.migrate import migrate
+from plugin_store.cli.migrate import migrate
+from plugin_store.cli.output import progress
 
 pty = pytest.importorskip("pty", reason="terminals of POSIX")
 
@@ -81,7 +81,7 @@ def test_a_migration_that_waits_says_for_what(empty_url: str) -> None:
 
 def test_the_demo_says_what_it_waits_for() -> None:
     program = """
-from plugin_store import _progress
+from plugin_store.cli import output as _progress
 from plugin_store.demo import play
 _progress.PATIENCE_SECONDS = 0.01
 play._check_installation = lambda: None
@@ -97,7 +97,7 @@ play.play()
 def test_what_is_quick_says_nothing(database_url: str, file: str) -> None:
     program = """
 import sys
-from plugin_store import _progress
+from plugin_store.cli import output as _progress
 from plugin_store.cli import main
 _progress.PATIENCE_SECONDS = 20  # for a machine that is not
 sys.exit(main(["import", sys.argv[1]]))

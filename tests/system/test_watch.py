@@ -20,7 +20,7 @@ from workers import environment, wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli import main
-from plugin_store.watch import differences
+from plugin_store.cli.watch import differences
 
 
 class Watch:
@@ -130,7 +130,7 @@ def test_each_change_is_a_line(database_url: str, connection: psycopg.Connection
 def test_an_interrupt_that_python_drops_ends_it_too(database_url: str, repository: PluginConfigRepository) -> None:
     program = """
 import os, signal, sys
-from plugin_store import watch
+from plugin_store.cli import watch
 from plugin_store.cli import main
 
 class Deleted:

@@ -29,8 +29,8 @@ from plugin_store import (
     PluginManager,
     PluginWatcher,
 )
+from plugin_store.cli.migrate import migrate
 from plugin_store.listen import LONGEST_DELAY, TableListener
-from plugin_store.migrate import migrate
 
 # For whatever a busy machine does meanwhile. Nothing here takes that long unless it is broken.
 MARGIN = 20.0

@@ -1,11 +1,16 @@
-"""What the command lines have in common: hints for names, values in arguments, text for terminals."""
+"""What the commands print: hints for names, text for terminals, and a line when something takes long."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from threading import Timer
 from typing import Any, NoReturn
+
+PATIENCE_SECONDS = 1.0
 
 
 def near(word: str, known: Iterable[str]) -> str:
@@ -37,3 +42,19 @@ def printable_lines(text: str) -> str:
     Of JSON it is the same value. Escaped are also the characters that turn the text around.
     """
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[None]:
+    """Say on stderr what the ``with`` block does, once it has taken a second and if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    # A thread, as the block waits in C for a database or a process.
+    timer = Timer(PATIENCE_SECONDS, print, [f"{doing} ..."], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import FrameType
 
+from plugin_store.listen import TableListener
+from plugin_store.stores.connections import connect
+from plugin_store.stores.model import PluginConfig
+from plugin_store.stores.postgres import PluginConfigRepository
+
 from .changes import PluginChange, changes
-from .listen import TableListener
-from .stores.connections import connect
-from .stores.model import PluginConfig
-from .stores.postgres import PluginConfigRepository
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0

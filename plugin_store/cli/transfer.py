@@ -8,15 +8,16 @@ from typing import Any, NoReturn
 
 from psycopg.pq import TransactionStatus
 
-from ._words import printable_lines
+from plugin_store.errors import InvalidFileError, PluginStoreError, StoreError
+from plugin_store.stores.cursors import Connection
+from plugin_store.stores.driver_errors import translated_errors
+from plugin_store.stores.model import PluginConfig
+from plugin_store.stores.postgres import PluginConfigRepository
+from plugin_store.stores.statements import load_statement
+from plugin_store.stores.validation import checked_many, dotted, same_json
+
 from .changes import PluginChange, changes
-from .errors import InvalidFileError, PluginStoreError, StoreError
-from .stores.cursors import Connection
-from .stores.driver_errors import translated_errors
-from .stores.model import PluginConfig
-from .stores.postgres import PluginConfigRepository
-from .stores.statements import load_statement
-from .stores.validation import checked_many, dotted, same_json
+from .output import printable_lines
 
 ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")

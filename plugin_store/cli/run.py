@@ -14,24 +14,25 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from . import __version__
-from ._progress import progress
-from ._words import near, printable, printable_lines, value_of
-from .errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
-from .stores.conninfo import masked
-from .stores.model import DISABLED, ENABLED, PluginConfig
+from plugin_store import __version__
+from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginNotFoundError, PluginStoreError
+from plugin_store.stores.conninfo import masked
+from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
+
+from .output import near, printable, printable_lines, progress, value_of
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from plugin_store.stores.cursors import Connection
+    from plugin_store.stores.postgres import PluginConfigRepository
+
     from .changes import PluginChange
-    from .stores.cursors import Connection
-    from .stores.postgres import PluginConfigRepository
 
 LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
 
 
-def main(argv: list[str] | None = None) -> int:
+def run(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` and return its exit status: 0, 1 for an error, which is on stderr, 2 for wrong usage.
 
     Of ``diff``, 1 is a difference and 2 an error. ``argv`` are the arguments without the command's name, by default
@@ -231,13 +232,13 @@ def _show_changes(args: argparse.Namespace, made: list[PluginChange]) -> None:
 
 
 def _sandbox(args: argparse.Namespace) -> int:
-    from .sandbox import sandbox
+    from plugin_store.sandbox import sandbox
 
     return sandbox(args.command[1:] if args.command[:1] == ["--"] else args.command)
 
 
 def _demo(args: argparse.Namespace) -> int:
-    from .demo.play import play
+    from plugin_store.demo.play import play
 
     return play()
 
@@ -257,7 +258,7 @@ def _database(args: argparse.Namespace) -> str:
 
 @contextmanager
 def _connected(args: argparse.Namespace) -> Iterator[Connection]:
-    from .stores.connections import connect
+    from plugin_store.stores.connections import connect
 
     with connect(_database(args), "plugin_store cli") as connection:
         connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
@@ -267,8 +268,8 @@ def _connected(args: argparse.Namespace) -> Iterator[Connection]:
 @contextmanager
 def _repository(args: argparse.Namespace) -> Iterator[PluginConfigRepository]:
     """A repository in one transaction, committed if all goes well: a command does all of its work or none."""
-    from .stores.driver_errors import translated_errors
-    from .stores.postgres import PluginConfigRepository
+    from plugin_store.stores.driver_errors import translated_errors
+    from plugin_store.stores.postgres import PluginConfigRepository
 
     with _connected(args) as connection, translated_errors(), connection.transaction():
         yield PluginConfigRepository(connection)

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ._words import printable
-from .stores.model import PluginConfig
-from .stores.validation import same_json
+from plugin_store.stores.model import PluginConfig
+from plugin_store.stores.validation import same_json
+
+from .output import printable
 
 
 @dataclass(frozen=True, slots=True)

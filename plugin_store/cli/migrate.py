@@ -9,12 +9,12 @@ import glob
 
 from psycopg.conninfo import conninfo_to_dict
 
-from .errors import InstallationError, MigrationError
-from .stores.connections import connect
-from .stores.conninfo import checked_conninfo
-from .stores.cursors import check_session
-from .stores.driver_errors import translated_errors
-from .stores.statements import folder, load_statement
+from plugin_store.errors import InstallationError, MigrationError
+from plugin_store.stores.connections import connect
+from plugin_store.stores.conninfo import checked_conninfo
+from plugin_store.stores.cursors import check_session
+from plugin_store.stores.driver_errors import translated_errors
+from plugin_store.stores.statements import folder, load_statement
 
 MAY_MIGRATE = load_statement("may_migrate")
 

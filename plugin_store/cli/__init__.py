@@ -1,0 +1,13 @@
+"""The command ``plugin-store``: the table from a shell."""
+
+from __future__ import annotations
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run ``plugin-store`` with these arguments, by default those of the process, and return its exit status."""
+    try:
+        from .run import run  # here, so that ^C ends the command cleanly while its modules are loaded too
+
+        return run(argv)
+    except KeyboardInterrupt:
+        return 130

@@ -6,6 +6,10 @@ from the database driver carries the driver's error as its ``__cause__``.
 
 from __future__ import annotations
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class PluginStoreError(Exception):
     """The root: catch this one to catch them all."""
@@ -58,6 +62,18 @@ class ConflictError(PluginStoreError, ValueError):
 
 class StoreError(PluginStoreError):
     """The database refused or failed a statement; ``__cause__`` is the driver's error."""
+
+
+class UnreadableRowsError(StoreError):
+    """Rows that someone wrote by hand hold values that Python cannot read.
+
+    ``names`` are the plugins of these rows. ``rows`` are the other rows that were asked for, as PluginConfigs.
+    """
+
+    def __init__(self, message: str, names: list[str], rows: list[Any]) -> None:
+        super().__init__(message)
+        self.names = names
+        self.rows = rows
 
 
 class StoreUnavailableError(StoreError):

@@ -10,8 +10,9 @@ from psycopg.pq import Format
 from psycopg.rows import tuple_row
 from psycopg.types.json import JsonbLoader
 
-from plugin_store.errors import StoreError
+from plugin_store.errors import StoreError, UnreadableRowsError
 
+from .model import PluginConfig
 from .validation import MAX_DEPTH
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ UNREADABLE = (ValueError, RecursionError, psycopg.DataError)
 
 
 def refuse_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | None = None) -> None:
-    """Raise a StoreError that names the plugins whose rows cannot be read, if it is for that that this was raised.
+    """Raise UnreadableRowsError, which names the plugins, if the exception comes from rows that cannot be read.
 
     ``plugin_name`` is for rows that do not begin with it.
     """
@@ -102,16 +103,19 @@ def refuse_rows(exc: Exception, cursor: psycopg.Cursor[Any], plugin_name: str | 
     if result is None or (isinstance(exc, psycopg.Error) and exc.sqlstate is not None):  # there are no rows
         return
     unreadable: dict[str, Exception] = {}
+    readable: list[PluginConfig] = []
     for number in range(result.ntuples):
         cursor.scroll(number, "absolute")
         try:
-            cursor.fetchone()
+            readable.extend(PluginConfig(*row) for row in cursor.fetchmany(1))
         except UNREADABLE as of_this:
             name = result.get_value(number, 0) or b""
             unreadable[plugin_name or name.decode(cursor.connection.info.encoding, "replace")] = of_this
     if unreadable:
         names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
-        raise StoreError(
-            f"the row of plugin {names} holds what cannot be read here: {type(reason).__name__}: {reason}; correct or "
-            "delete it in psql"
+        raise UnreadableRowsError(
+            f"the row of plugin {names} cannot be read: {type(reason).__name__}: {reason}; delete it with "
+            "`plugin-store delete NAME`, or correct it in psql",
+            list(unreadable),
+            readable,
         ) from exc

@@ -224,7 +224,7 @@ def test_a_row_that_cannot_be_read_is_named_and_stops_no_service_that_runs(
         value = f"({UNREADABLE[what]})::{'jsonb' if column == 'config' else 'timestamptz'}"
         set_by_hand(connection, column, value, "a")
         connection.execute("NOTIFY plugin_config")
-        said = "the row of plugin 'a' holds what cannot be read here: "
+        said = "the row of plugin 'a' cannot be read: "
         assert wait_until(lambda: f"no news of plugin_config, trying again: {said}" in caplog.text)
         for call in (
             service.manager.sync,

@@ -67,7 +67,6 @@ LATE = {
     ("references", "json"): "costly, and only needed when a config is refused",
     ("embedded", "pwd"): "not on Windows",
     ("cli", "stores"): "--help and wrong usage answer at once",
-    ("cli", "cli"): "the same",
     ("cli", "sandbox"): "the same",
     ("cli", "demo"): "an extra",
     ("demo", "flask"): "asks whether the extra is there",

@@ -1,0 +1,163 @@
+"""What the commands do to a store, without printing: ``plugin-store`` and ``flask plugins`` share it.
+
+A verb checks all names before it writes. To make the writes of several names all or none, call it inside a transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from plugin_store.errors import InvalidConfigError, PluginNotFoundError, UnreadableRowsError
+from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig, PluginConfigStore
+from plugin_store.stores.validation import checked_config
+
+from .output import near
+
+TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+
+
+def enable(store: PluginConfigStore, names: Iterable[str], *, create: bool = False) -> list[PluginConfig]:
+    """Enable these plugins and return their rows; PluginNotFoundError for a name without a row, unless ``create``."""
+    return _set_status(store, names, ENABLED, create)
+
+
+def disable(store: PluginConfigStore, names: Iterable[str], *, create: bool = False) -> list[PluginConfig]:
+    """Disable these plugins and return their rows, as ``enable`` does; a row that cannot be read is disabled too."""
+    return _set_status(store, names, DISABLED, create)
+
+
+def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create: bool = False) -> list[str]:
+    """Set one key of a plugin's stored config, and return what the operator should know: the value has a new type.
+
+    Raises InvalidConfigError for ``a.b`` if ``a`` is a stored object, and PluginNotFoundError unless ``create``.
+    """
+    config = _config(store, name, create=create)
+    _refuse_dotted(name, key, config)
+    store.update_config(name, {key: value})
+    before, after = (TYPES.get(type(each), "null") for each in (config.get(key, value), value))
+    return [f"{key} was {before}, and is {after} now"] if before != after else []
+
+
+def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list[str]:
+    """Remove keys from a plugin's stored config, and return those of them that were not stored."""
+    wanted = list(dict.fromkeys(keys))
+    row = _find(store, name)
+    config = {} if row is None else row.config
+    for key in wanted:
+        _refuse_dotted(name, key, config)
+    if row is not None:
+        store.update_config(name, {}, remove=wanted)
+    readable = row is None or row.id is not None
+    return [key for key in wanted if key not in config] if readable else []
+
+
+def delete(store: PluginConfigStore, name: str) -> bool:
+    """Delete a plugin's row and return whether there was one; a row that cannot be read is deleted too."""
+    return store.delete(name)
+
+
+def existing(store: PluginConfigStore, name: str) -> PluginConfig:
+    """Return the plugin's row; PluginNotFoundError names similar plugins."""
+    row = store.get_by_name(name)
+    if row is None:
+        raise PluginNotFoundError(unknown(store, name))
+    return row
+
+
+def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], str]:
+    """Return the rows that can be read, and why the others cannot be, or ""."""
+    try:
+        return store.get_all(), ""
+    except UnreadableRowsError as exc:
+        return exc.rows, str(exc)
+
+
+def unknown(store: PluginConfigStore, name: str) -> str:
+    """Return the sentence that this plugin has no row, with the names that may be meant."""
+    if "," in name:
+        return f"no plugin {name!r} is stored: separate names with blanks, {' '.join(name.split(','))!r}"
+    return f"no plugin {name!r} is stored{near(name, [row.plugin_name for row in read_all(store)[0]])}"
+
+
+def parse_value(text: str, *, as_text: bool = False) -> Any:
+    """Return the JSON value of the text if it reads back exactly as typed, else the text.
+
+    So ``25`` is a number, and ``1.10``, ``007`` and ``12e3456`` are text. In objects and lists blanks are free, and a
+    number may be written in another way; one that loses digits makes all of it text, as does a key given twice.
+    """
+    if as_text:
+        return text
+    try:
+        value = json.loads(
+            text, parse_int=_number, parse_float=_number, parse_constant=_refuse, object_pairs_hook=_object
+        )
+    except (ValueError, ArithmeticError, RecursionError):
+        return text
+    if isinstance(value, (dict, list)):
+        return value if text == text.strip() else text
+    return value if text in (json.dumps(value), json.dumps(value, ensure_ascii=False)) else text
+
+
+def _set_status(store: PluginConfigStore, names: Iterable[str], status: str, create: bool) -> list[PluginConfig]:
+    wanted = sorted(set(names))  # in one order, so that two commands do not deadlock
+    for name in wanted:
+        _config(store, name, create=create)
+    rows = []
+    for name in wanted:
+        try:
+            rows.append(store.save(name, status))
+        except UnreadableRowsError:  # the status is stored: only the rest of the row cannot be read
+            rows.append(PluginConfig(name, status))
+    return rows
+
+
+def _find(store: PluginConfigStore, name: str) -> PluginConfig | None:
+    """Return the plugin's row or None; of a row that cannot be read, the name only."""
+    try:
+        return store.get_by_name(name)
+    except UnreadableRowsError:
+        return PluginConfig(name)
+
+
+def _config(store: PluginConfigStore, name: str, *, create: bool) -> dict[str, Any]:
+    """Return the plugin's stored config; PluginNotFoundError if there is no row and none may be made."""
+    row = _find(store, name)
+    if row is not None:
+        return row.config
+    if not create or "," in name:  # two names rather than one with a comma
+        raise PluginNotFoundError(f"{unknown(store, name)}; --create makes a row for a plugin that has none")
+    return {}
+
+
+def _refuse_dotted(name: str, key: str, config: dict[str, Any]) -> None:
+    """Raise InvalidConfigError for ``a.b`` if ``a`` is a stored object and ``a.b`` is not a key."""
+    outer, dot, inner = key.partition(".")
+    if dot and key not in config and isinstance(config.get(outer), dict):
+        keys = ", ".join(f"{json.dumps(each)}: …" for each in dict.fromkeys([*config[outer], inner]))
+        command = shlex.join(["config", "set", name, outer, f"{{{keys}}}"])
+        raise InvalidConfigError(f"plugin {name!r}: {outer!r} is an object, which is set as a whole: {command}")
+
+
+def _number(digits: str) -> Any:
+    """Return the number as the table keeps it; ValueError if it keeps another."""
+    from decimal import Decimal
+
+    number = int(digits) if digits.lstrip("-").isdecimal() else float(digits) + 0.0  # there is no -0.0 in the table
+    stored = checked_config("", {"": number})[""]
+    if Decimal(digits) != Decimal(str(stored)):
+        raise ValueError("it loses digits")
+    return stored
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise ValueError("a key is given twice")
+    return made

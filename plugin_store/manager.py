@@ -240,7 +240,8 @@ class PluginManager:
             managed = self._get(name)
             self._version += 1
             checked, gone = checked_changes(name, managed.storable(changes), remove)
-            stored = managed.plugin._config if self._store is None else self._store.get_config(name)
+            row = None if self._store is None else self._store.get_by_name(name)
+            stored = row.config if row else {} if self._store else managed.plugin._config
             new = {key: value for key, value in (stored | checked).items() if key not in gone}
             managed.check(managed.defaults | new)
             if self._store is not None:

@@ -41,7 +41,6 @@ _WRITERS: dict[str, Callable[[PluginConfigStore, str, Any], object]] = {
 # Every method that takes a name.
 _NAMED: dict[str, Callable[[PluginConfigStore, Any], object]] = {
     "get_by_name": lambda store, name: store.get_by_name(name),
-    "get_config": lambda store, name: store.get_config(name),
     "save": lambda store, name: store.save(name, ENABLED, {}),
     "save_config": lambda store, name: store.save_config(name, {}),
     "update_config": lambda store, name: store.update_config(name, {}),
@@ -160,7 +159,7 @@ def _version(row: PluginConfig) -> datetime:
 class PluginConfigStoreContract:
     """What PluginConfigStore promises, a test for each promise. Derive, and define a fixture ``store``."""
 
-    # get_by_name, get_all, get_enabled, get_config
+    # get_by_name, get_all, get_enabled
 
     def test_get_by_name_returns_the_stored_plugin(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"interval": 5})
@@ -213,21 +212,11 @@ class PluginConfigStoreContract:
         store.save_config("c", {})
         assert store.get_enabled() == [_row(store, "b")]
 
-    def test_get_config_returns_the_config_whatever_the_status(self, store: PluginConfigStore) -> None:
-        store.save("a", "enabled", {"n": 1})
-        store.save("b", "disabled", {"n": 2})
-        assert store.get_config("a") == {"n": 1}
-        assert store.get_config("b") == {"n": 2}
-
-    def test_get_config_of_an_unknown_plugin_is_empty(self, store: PluginConfigStore) -> None:
-        assert store.get_config("unknown") == {}
-
     def test_reading_writes_nothing(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"n": 1})
         before = store.get_all()
         for name in ("analytics", "unknown"):
             store.get_by_name(name)
-            store.get_config(name)
         store.get_enabled()
         assert store.get_all() == before
 
@@ -250,16 +239,11 @@ class PluginConfigStoreContract:
     def test_save_without_a_config_keeps_the_stored_one(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"n": 1})
         assert store.save("analytics", "disabled").config == {"n": 1}
-        assert store.get_config("analytics") == {"n": 1}
+        assert _row(store, "analytics").config == {"n": 1}
 
-    def test_save_replaces_the_config_and_does_not_merge(self, store: PluginConfigStore) -> None:
+    def test_save_merges_top_level_keys(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"a": 1, "b": {"c": 1}})
-        assert store.save("analytics", "enabled", {"b": {"d": 2}}).config == {"b": {"d": 2}}
-
-    def test_save_with_an_empty_config_empties_it(self, store: PluginConfigStore) -> None:
-        store.save("analytics", "enabled", {"n": 1})
-        assert store.save("analytics", "enabled", {}).config == {}
-        assert store.get_config("analytics") == {}
+        assert store.save("analytics", "enabled", {"b": {"d": 2}}).config == {"a": 1, "b": {"d": 2}}
 
     def test_writing_one_plugin_leaves_the_others(self, store: PluginConfigStore) -> None:
         other = store.save("other", "enabled", {"n": 1})
@@ -332,7 +316,7 @@ class PluginConfigStoreContract:
     def test_update_config_removes_keys(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"a": 1, "b": {"a": 2}, "c": 3})
         assert store.update_config("analytics", {"d": 4}, remove=["a", "c"]).config == {"b": {"a": 2}, "d": 4}
-        assert store.get_config("analytics") == {"b": {"a": 2}, "d": 4}
+        assert _row(store, "analytics").config == {"b": {"a": 2}, "d": 4}
 
     def test_update_config_takes_the_keys_to_remove_from_any_iterable(self, store: PluginConfigStore) -> None:
         store.save("analytics", "enabled", {"a": 1, "b": 2, "c": 3})
@@ -548,7 +532,7 @@ class PluginConfigStoreContract:
         given["list"].append(2)
         given["object"]["b"] = 2
         given["new"] = []
-        assert store.get_config("analytics") == {"list": [1], "object": {"a": 1}}
+        assert _row(store, "analytics").config == {"list": [1], "object": {"a": 1}}
 
     @pytest.mark.parametrize(
         "read",
@@ -556,7 +540,6 @@ class PluginConfigStoreContract:
             lambda store: store.get_by_name("analytics").config,
             lambda store: store.get_all()[0].config,
             lambda store: store.get_enabled()[0].config,
-            lambda store: store.get_config("analytics"),
             lambda store: store.save("analytics", "enabled").config,
             lambda store: store.save("analytics", "enabled", {"list": [1], "object": {"a": 1}}).config,
             lambda store: store.save_config("analytics", {"list": [1], "object": {"a": 1}}).config,
@@ -567,7 +550,6 @@ class PluginConfigStoreContract:
             "get_by_name",
             "get_all",
             "get_enabled",
-            "get_config",
             "save keeping",
             "save",
             "save_config",
@@ -583,7 +565,7 @@ class PluginConfigStoreContract:
         returned["list"].append(2)
         returned["object"]["b"] = 2
         returned["new"] = 1
-        assert store.get_config("analytics") == {"list": [1], "object": {"a": 1}}
+        assert _row(store, "analytics").config == {"list": [1], "object": {"a": 1}}
 
     # what can be stored
 
@@ -591,8 +573,8 @@ class PluginConfigStoreContract:
     def test_what_can_be_stored_comes_back_equal(self, store: PluginConfigStore, given: Any) -> None:
         for name, write in _WRITERS.items():
             write(store, name, {"value": given})
-            assert store.get_config(name) == {"value": given}
-            assert type(store.get_config(name)["value"]) is type(given) or isinstance(given, float)
+            assert _row(store, name).config == {"value": given}
+            assert type(_row(store, name).config["value"]) is type(given) or isinstance(given, float)
         assert all(row.config == {"value": given} for row in store.get_all())
 
     def test_an_object_nested_20_deep_comes_back_equal(self, store: PluginConfigStore) -> None:
@@ -683,7 +665,7 @@ class ConcurrentPluginConfigStoreContract:
                 store.update_config("analytics", {f"{writer}.{number}": number}, remove=[f"{writer}.{number - 2}"])
 
         _at_once(8, write)
-        assert store.get_config("analytics") == {f"{writer}.{n}": n for writer in range(8) for n in (8, 9)}
+        assert _row(store, "analytics").config == {f"{writer}.{n}": n for writer in range(8) for n in (8, 9)}
 
     def test_of_writers_that_expect_one_version_one_wins(self, store: PluginConfigStore) -> None:
         row = store.save("analytics", "enabled")
@@ -702,7 +684,7 @@ class ConcurrentPluginConfigStoreContract:
                     row = _row(store)
 
         _at_once(4, count)
-        assert store.get_config("analytics") == {"count": 20}
+        assert _row(store, "analytics").config == {"count": 20}
 
     def test_each_change_makes_a_version_of_its_own(self, store: PluginConfigStore) -> None:
         def write(writer: int) -> list[datetime]:

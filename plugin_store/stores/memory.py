@@ -47,18 +47,14 @@ class InMemoryPluginConfigStore:
         """Return the stored plugins whose status is enabled, ordered by name."""
         return [row for row in self.get_all() if row.status == ENABLED]
 
-    def get_config(self, plugin_name: str) -> dict[str, Any]:
-        """Return the plugin's config, ``{}`` for an unknown plugin."""
-        row = self.get_by_name(plugin_name)
-        return {} if row is None else row.config
-
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create or update a plugin; a config of None keeps the stored one."""
+        """Create a plugin or set its status; merge the config's keys over the stored ones."""
         check_name(plugin_name)
         check_status(plugin_name, status)
-        checked = None if config is None else checked_config(plugin_name, config)
+        checked = checked_config(plugin_name, {} if config is None else config)
         with self._lock:
-            return self._put(plugin_name, status, checked)
+            row = self._rows.get(plugin_name)
+            return self._put(plugin_name, status, checked if row is None else row.config | checked)
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None

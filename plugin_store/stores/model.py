@@ -52,14 +52,8 @@ class PluginConfigStore(Protocol):
     def get_enabled(self) -> list[PluginConfig]:
         """Return the stored plugins whose status is enabled, ordered by name."""
 
-    def get_config(self, plugin_name: str) -> dict[str, Any]:
-        """Return the plugin's config, ``{}`` for an unknown plugin."""
-
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create or update a plugin and return it as stored.
-
-        A config of None keeps the stored one (``{}`` on a new row), a dict replaces it.
-        """
+        """Create a plugin or set its status, merge the keys of ``config`` over its stored config, return the row."""
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None

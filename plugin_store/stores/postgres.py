@@ -34,7 +34,6 @@ HANDING_OVER_SECONDS = 30.0
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
 GET_ENABLED = load_statement("get_enabled")
-GET_CONFIG = load_statement("get_config")
 SAVE = load_statement("save")
 SAVE_CONFIG = load_statement("save_config")
 SAVE_CONFIG_IF_UNCHANGED = load_statement("save_config_if_unchanged")
@@ -134,17 +133,11 @@ class PluginConfigRepository:
         """Return the stored plugins whose status is enabled, ordered by name."""
         return self._read(self._all, GET_ENABLED)
 
-    def get_config(self, plugin_name: str) -> dict[str, Any]:
-        """Return the plugin's config, ``{}`` for an unknown plugin."""
-        check_name(plugin_name)
-        row = self._read(self._row, GET_CONFIG, {"plugin_name": plugin_name})
-        return {} if row is None else row[0]
-
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create or update a plugin; a config of None keeps the stored one."""
+        """Create a plugin or set its status; merge the config's keys over the stored ones."""
         check_name(plugin_name)
         check_status(plugin_name, status)
-        stored = None if config is None else Jsonb(checked_config(plugin_name, config))
+        stored = Jsonb(checked_config(plugin_name, {} if config is None else config))
         return self._store(SAVE, {"plugin_name": plugin_name, "status": status, "config": stored})
 
     def save_config(

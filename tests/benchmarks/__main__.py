@@ -515,7 +515,7 @@ def plans(bench: Benchmark) -> None:
     count = 1_000 if bench.quick else 100_000
     bench.fill(count)
     with psycopg.connect(bench.url, autocommit=True) as connection:
-        for what in ("get_by_name", "get_config", "get_all", "get_enabled"):
+        for what in ("get_by_name", "get_all", "get_enabled"):
             statement = (Path(folder("sql")) / f"{what}.sql").read_text()
             explain = f"EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, BUFFERS OFF) {statement}"
             lines = connection.execute(explain.encode(), {"plugin_name": "p000042"}).fetchall()

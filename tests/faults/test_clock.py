@@ -80,7 +80,7 @@ def test_compare_and_set_still_works(repository: PluginConfigRepository, connect
             repository.save_config("a", {"number": -1}, expected_updated_at=version)
         assert row.updated_at is not None
         version = row.updated_at
-    assert repository.get_config("a") == {"number": 19}
+    assert repository.get_by_name("a").config == {"number": 19}
 
 
 def test_so_does_it_of_many_at_once(pool: ConnectionPool[Any], connection: psycopg.Connection[Any]) -> None:
@@ -100,7 +100,7 @@ def test_so_does_it_of_many_at_once(pool: ConnectionPool[Any], connection: psyco
                 break
 
     _at_once(8, count)
-    assert repository.get_config("a") == {"count": 200}
+    assert repository.get_by_name("a").config == {"count": 200}
 
 
 def test_a_service_follows_and_tries_again_what_had_failed(

@@ -32,7 +32,6 @@ READS: dict[str, Callable[[PluginConfigRepository], object]] = {
     "get_by_name": lambda repository: repository.get_by_name("a"),
     "get_all": lambda repository: repository.get_all(),
     "get_enabled": lambda repository: repository.get_enabled(),
-    "get_config": lambda repository: repository.get_config("a"),
 }
 each_read = pytest.mark.parametrize("read", READS.values(), ids=READS)
 each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)

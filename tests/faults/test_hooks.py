@@ -220,7 +220,7 @@ def test_a_hook_that_saves_its_own_config_at_each_change_ends_in_error(
     service["base"].then.clear()
     service["base"].running = False
     service.manager.enable_plugin("base")
-    assert service["base"]._config == repository.get_config("base")
+    assert service["base"]._config == repository.get_by_name("base").config
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork() here")

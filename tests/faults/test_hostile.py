@@ -85,7 +85,7 @@ def test_hostile_names_are_stored_and_returned_equal(
     assert list(rows) == sorted(NAMES)
     for name in NAMES:
         assert repository.get_by_name(name) == rows[name]
-        assert repository.get_config(name) == {name: name}
+        assert repository.get_by_name(name).config == {name: name}
     for name in NAMES:
         assert repository.delete(name)
     assert repository.get_all() == []
@@ -123,13 +123,13 @@ def test_hostile_configs_are_stored_and_returned_equal(
     repository: PluginConfigRepository, write: Callable[..., object], what: str
 ) -> None:
     write(repository, "a", CONFIGS[what])
-    assert repository.get_config("a") == CONFIGS[what]
+    assert repository.get_by_name("a").config == CONFIGS[what]
     (row,) = repository.get_all()
     assert row.config == CONFIGS[what]
     service = Service(repository, {"a": ()})
     service.manager.enable_plugin("a")
     assert service["a"]._config == CONFIGS[what]
-    assert repository.get_config("a") == CONFIGS[what]
+    assert repository.get_by_name("a").config == CONFIGS[what]
 
 
 @each_write
@@ -165,7 +165,7 @@ def test_what_jsonb_makes_of_a_text_is_what_a_service_has(
 ) -> None:
     for text, config in BY_HAND.items():
         connection.execute("INSERT INTO plugin_config (plugin_name, config) VALUES (%s, %s::jsonb)", [text, text])
-        assert repository.get_config(text) == config
+        assert repository.get_by_name(text).config == config
         assert repository.save_config(text, config) == repository.get_by_name(text)
     service = Service(repository, dict.fromkeys(BY_HAND, ()))
     assert {name: plugin._config for name, plugin in service.plugins.items()} == BY_HAND

@@ -140,7 +140,11 @@ def test_the_service_can_do_all_that_a_store_does_and_follow(roles: Roles) -> No
         row = repository.save("a", "enabled", {"k": 1})
         assert repository.get_by_name("a") == row == repository.add("a", "disabled")
         row = repository.save_config("a", {"k": 2}, expected_updated_at=row.updated_at)
-        assert repository.update_config("a", {"l": 3}, remove=["k"]).config == repository.get_config("a") == {"l": 3}
+        assert (
+            repository.update_config("a", {"l": 3}, remove=["k"]).config
+            == repository.get_by_name("a").config
+            == {"l": 3}
+        )
         repository.save_many([PluginConfig("b", "enabled"), PluginConfig("c")])
         assert [row.plugin_name for row in repository.get_all()] == ["a", "b", "c"]
         assert [row.plugin_name for row in repository.get_enabled()] == ["a", "b"]
@@ -183,7 +187,7 @@ def test_the_reader_reads_and_follows_and_is_told_what_it_lacks(roles: Roles) ->
         row = store.save("a", "enabled", {"k": 1})
         with PluginConfigRepository.open(roles.url("reader")) as repository:
             assert repository.get_all() == repository.get_enabled() == [row] == [repository.get_by_name("a")]
-            assert repository.get_config("a") == {"k": 1}
+            assert repository.get_by_name("a").config == {"k": 1}
             for write in (
                 lambda: repository.save("a", "disabled"),
                 lambda: repository.save_config("a", {}),
@@ -227,7 +231,11 @@ def test_a_role_that_may_read_three_columns_is_told_what_it_lacks(roles: Roles, 
     with psycopg.connect(roles.url("onlooker")) as own:
         assert own.execute("SELECT plugin_name, status, updated_at FROM plugin_config").fetchall() == []
     with PluginConfigRepository.open(roles.url("onlooker")) as repository:
-        for read in (repository.get_all, lambda: repository.get_by_name("a"), lambda: repository.get_config("a")):
+        for read in (
+            repository.get_all,
+            lambda: repository.get_by_name("a"),
+            lambda: repository.get_by_name("a").config,
+        ):
             with pytest.raises(StoreError, match=READING_IS_DENIED) as caught:
                 read()
             assert type(caught.value) is StoreError

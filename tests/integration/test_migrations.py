@@ -171,7 +171,7 @@ class TestYoyo:
         assert tables(empty_url) == ["own.plugin_config"]
         with PluginConfigRepository.open(url) as repository:
             repository.save("x", "enabled", {"a": 1})
-            assert repository.get_config("x") == {"a": 1}
+            assert repository.get_by_name("x").config == {"a": 1}
 
     def test_two_schemas_of_one_database_have_a_table_each(self, empty_url: str) -> None:
         with psycopg.connect(empty_url, autocommit=True) as connection:
@@ -366,7 +366,7 @@ class TestTable:
             repository.save_many([PluginConfig("b", "enabled", {}), PluginConfig("c")])
             assert [row.plugin_name for row in repository.get_all()] == ["a", "b", "c"]
             assert [row.plugin_name for row in repository.get_enabled()] == ["a", "b"]
-            assert repository.get_config("a") == {"l": 4}
+            assert repository.get_by_name("a").config == {"l": 4}
             assert repository.delete("a")
 
     def test_columns_types_nullability_and_defaults(self, connection: Connection) -> None:

@@ -138,7 +138,7 @@ class TestConnections:
         ) as pool:
             repository = PluginConfigRepository(pool)
             repository.save("analytics", "enabled")
-            assert repository.get_config("analytics") == {}
+            assert repository.get_by_name("analytics").config == {}
             with pool.connection() as connection:
                 assert connection.autocommit is False
 
@@ -166,7 +166,7 @@ class TestConnections:
             repository = PluginConfigRepository(own)
             repository.save("analytics", "enabled", {"a": 1})
             repository.update_config("analytics", {"b": 2})
-            assert repository.get_config("analytics") == {"a": 1, "b": 2}
+            assert repository.get_by_name("analytics").config == {"a": 1, "b": 2}
             assert own.info.transaction_status is pq.TransactionStatus.INTRANS
             assert value(connection, "SELECT count(*) FROM plugin_config") == 0
             own.rollback()
@@ -200,7 +200,7 @@ class TestConnections:
             repository = PluginConfigRepository(pool)
             saved = repository.save("analytics", "enabled", {"a": 1})
             assert isinstance(saved, PluginConfig) and saved.config == {"a": 1}
-            assert repository.get_config("analytics") == {"a": 1}
+            assert repository.get_by_name("analytics").config == {"a": 1}
             assert repository.update_config("analytics", {"b": 2}, remove=["a"]).config == {"b": 2}
             assert repository.get_all() == [repository.get_by_name("analytics")]
             assert repository.delete("analytics")
@@ -320,7 +320,7 @@ class TestOpen:
         ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
         with PluginConfigRepository.open(database_url) as repository:
             repository.save("analytics", "enabled", {"a": 1})
-            assert repository.get_config("analytics") == {"a": 1}
+            assert repository.get_by_name("analytics").config == {"a": 1}
             assert value(connection, ours) >= 1
         with pytest.raises(StoreUnavailableError):
             repository.get_all()
@@ -510,7 +510,7 @@ class TestErrors:
             own.execute("GRANT SELECT ON plugin_config TO plugin_store_reader")
             own.execute("SET ROLE plugin_store_reader")
             repository = PluginConfigRepository(own)
-            assert (repository.get_all(), repository.get_enabled(), repository.get_config("a")) == ([], [], {})
+            assert (repository.get_all(), repository.get_enabled(), repository.get_by_name("a").config) == ([], [], {})
             assert repository.get_by_name("a") is None
             with pytest.raises(StoreError, match="role may not do this"):
                 repository.save("analytics", "enabled")
@@ -666,7 +666,7 @@ class TestErrors:
         repository.save("analytics", "disabled")
         with psycopg.connect(database_url) as own:
             own.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            assert PluginConfigRepository(own).get_config("analytics") == {}
+            assert PluginConfigRepository(own).get_by_name("analytics").config == {}
             saved = repository.save("analytics", "disabled", {"by": "another"})
             with pytest.raises(StoreError, match=r"refused: could not serialize .*; nothing was changed"):
                 PluginConfigRepository(own).save("analytics", "enabled")
@@ -719,7 +719,7 @@ class TestErrors:
             connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, %s, 'enabled', %s)", (name, config))
         for call in (
             lambda: repository.get_by_name("bad"),
-            lambda: repository.get_config("bad"),
+            lambda: repository.get_by_name("bad").config,
             lambda: repository.save("bad", "enabled"),
         ):
             with pytest.raises(StoreError, match=f"the row of plugin 'bad' holds .*({reason})") as caught:
@@ -741,7 +741,7 @@ class TestErrors:
             with pytest.raises(StoreError, match=r"plugin 'bad' holds .*timestamp too large") as caught:
                 call()
             assert isinstance(caught.value.__cause__, psycopg.DataError)
-        assert repository.get_config("bad") == {}
+        assert repository.get_by_name("bad").config == {}
         assert repository.delete("bad")
 
     def test_configs_of_100_levels_are_read(
@@ -749,7 +749,7 @@ class TestErrors:
     ) -> None:
         text = """{"a": [[], """ + """{"": """ * 98 + "0" + "}" * 98 + "]}"
         connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, 'deep', 'enabled', %s)", (text,))
-        assert repository.get_config("deep") == json.loads(text)
+        assert repository.get_by_name("deep").config == json.loads(text)
         repository.save_config("deep", json.loads(text))
 
     def test_a_name_that_the_connection_cannot_send_is_a_store_error(self, database_url: str) -> None:
@@ -864,7 +864,7 @@ class TestRaces:
             for update in updates:
                 update.result(timeout=20)
         old = {} if first else {"old": 0}
-        assert repository.get_config("analytics") == {**old, "blocker": 1, "key 0": 0, "key 1": 1, "key 2": 2}
+        assert repository.get_by_name("analytics").config == {**old, "blocker": 1, "key 0": 0, "key 1": 1, "key 2": 2}
 
     def test_of_writers_that_expect_one_version_those_that_had_to_wait_are_refused(
         self, repository: PluginConfigRepository, database_url: str, connection: psycopg.Connection[Any]

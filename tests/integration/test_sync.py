@@ -215,7 +215,7 @@ def test_what_a_plugin_set_itself_is_kept_until_it_is_stored(store: PluginConfig
     here.manager.sync()
     assert here["a"]._config == {"mine": 2, "theirs": 3}
     here.manager.enable_plugin("a")
-    assert store.get_config("a") == {"mine": 2, "theirs": 3}
+    assert store.get_by_name("a").config == {"mine": 2, "theirs": 3}
 
 
 # -- rows that come and go ------------------------------------------------------------------------
@@ -550,7 +550,7 @@ def test_a_hook_may_enable_and_configure_another(store: PluginConfigStore, by: s
         here.manager.enable_plugin("b")
     assert here.enabled == {"a", "b", "c", "d"}
     assert [row.status for row in store.get_all()] == ["enabled"] * 4
-    assert here["c"]._config == store.get_config("c") == {"key": 1}
+    assert here["c"]._config == store.get_by_name("c").config == {"key": 1}
     assert sorted(call[:2] for call in here.calls if call[1] == "on_enable") == [
         (name, "on_enable") for name in ("a", "b", "c", "d")
     ]
@@ -566,7 +566,7 @@ def test_what_a_hook_configures_is_not_undone(store: PluginConfigStore) -> None:
     store.save_config("a", {"key": 1})
     store.save_config("b", {"key": "older"})
     here.manager.sync()
-    assert here["b"]._config == store.get_config("b") == {"key": "newer"}
+    assert here["b"]._config == store.get_by_name("b").config == {"key": "newer"}
     assert [call[3] for call in here.calls if call[0] == "b"] == [{"key": "newer"}]
 
 

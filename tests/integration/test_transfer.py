@@ -218,7 +218,7 @@ def test_the_changes_that_are_shown_are_those_that_are_made_whoever_else_writes(
             shown.extend(made)
             later.append(threads.submit(repository.update_config, "mail", {"port": 3}).result)
             until(blocked)
-            assert repository.get_config("mail") == {"port": 2}
+            assert repository.get_by_name("mail").config == {"port": 2}
 
         first.execute("UPDATE plugin_config SET config = '{\"port\": 2}'")
         with psycopg.connect(database_url, autocommit=True) as own:

@@ -11,7 +11,6 @@ METHODS: dict[str, Callable[[PluginConfigRepository, datetime], object]] = {
     "get_by_name": lambda repository, _: repository.get_by_name("analytics"),
     "get_all": lambda repository, _: repository.get_all(),
     "get_enabled": lambda repository, _: repository.get_enabled(),
-    "get_config": lambda repository, _: repository.get_config("analytics"),
     "save": lambda repository, _: repository.save("analytics", "enabled", {"a": 1}),
     "save without config": lambda repository, _: repository.save("analytics", "enabled"),
     "save_config": lambda repository, _: repository.save_config("analytics", {"a": 1}),

@@ -161,7 +161,7 @@ def test_config_values_are_json_or_else_text(
 ) -> None:
     repository.save("mail", "enabled", {"other": 1})
     assert inside("config", "set", "mail", "key", "--", text).returncode == 0
-    assert repository.get_config("mail") == {"other": 1, "key": value}
+    assert repository.get_by_name("mail").config == {"other": 1, "key": value}
     assert json.loads(inside("--json", "config", "get", "mail", "key").stdout) == value
 
 
@@ -171,7 +171,7 @@ def test_config_is_read_and_unset(inside: Run, repository: PluginConfigRepositor
     assert inside("config", "get", "mail", "port").stdout == "25\n"
     assert json.loads(inside("config", "get", "mail").stdout) == {"host": "smtp.example", "port": 25, "tls": True}
     assert json.loads(inside("config", "unset", "mail", "port", "tls").stdout) == {"host": "smtp.example"}
-    assert repository.get_config("mail") == {"host": "smtp.example"}
+    assert repository.get_by_name("mail").config == {"host": "smtp.example"}
 
 
 def test_a_config_value_that_cannot_be_stored_is_refused(inside: Run, repository: PluginConfigRepository) -> None:
@@ -179,7 +179,7 @@ def test_a_config_value_that_cannot_be_stored_is_refused(inside: Run, repository
     refused = inside("config", "set", "mail", "key", '{"a": "\\u0000"}')
     assert refused.returncode == 1
     assert "plugin-store: plugin 'mail': config.key.a holds a NUL character" in refused.stderr
-    assert repository.get_config("mail") == {}
+    assert repository.get_by_name("mail").config == {}
 
 
 def test_a_key_that_is_not_there_is_an_error_with_near_matches(inside: Run, repository: PluginConfigRepository) -> None:
@@ -188,7 +188,7 @@ def test_a_key_that_is_not_there_is_an_error_with_near_matches(inside: Run, repo
         missed = inside(*command)
         assert missed.returncode == 1
         assert "no key 'hots' is stored in its config (did you mean 'host'?)" in missed.stderr
-    assert repository.get_config("mail") == {"host": 1}
+    assert repository.get_by_name("mail").config == {"host": 1}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_the_config_of_a_disabled_plugin_survives_its_enabling() -> None:
     run(START, "manager.save_config('analytics', {'interval': 5}); manager.disable_plugin('analytics')")
     run(START, "manager.enable_plugin('analytics')")
     run(START, "manager.disable_plugin('analytics')")
-    assert run(START, "answer = plugin._config, store.get_config('analytics')") == [{"interval": 5}] * 2
+    assert run(START, "answer = plugin._config, store.get_by_name('analytics').config") == [{"interval": 5}] * 2
 
 
 def test_an_old_config_is_not_written_over_a_newer_one() -> None:
@@ -157,7 +157,7 @@ def test_an_old_config_is_not_written_over_a_newer_one() -> None:
         old.stdout.readline()
         run(START, "manager.save_config('analytics', {'by': 'the newer process'})")
         assert old.communicate("\n", timeout=60)[1] == ""
-    answer = run(START, "answer = plugin.status.name, store.get_config('analytics')")
+    answer = run(START, "answer = plugin.status.name, store.get_by_name('analytics').config")
     assert answer == ["DISABLED", {"by": "the newer process"}]
 
 

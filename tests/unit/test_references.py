@@ -212,7 +212,7 @@ def test_references_and_nothing_are_stored_under_a_secret_key(value: Any) -> Non
     manager = started(store, Keyed())
     manager.save_config("pay", {"api_key": value, "other": "plain"})
     manager.enable_plugin("pay")
-    assert store.get_config("pay") == {"api_key": value, "other": "plain"}
+    assert store.get_by_name("pay").config == {"api_key": value, "other": "plain"}
 
 
 @pytest.mark.parametrize("known", [False, True])
@@ -225,7 +225,7 @@ def test_a_plain_value_that_on_enable_sets_undoes_the_enabling(known: bool) -> N
     with pytest.raises(InvalidConfigError, match="is secret"):
         manager.enable_plugin("pay") if known else manager.enable_defaults("pay")
     assert plugin.log == ["on_enable", "on_disable"]
-    assert store.get_config("pay") == {}
+    assert store.get_by_name("pay").config == {}
 
 
 def test_a_plain_value_does_not_hold_the_brake_and_is_not_stored(caplog: pytest.LogCaptureFixture) -> None:
@@ -247,7 +247,7 @@ def test_a_row_that_has_a_plain_value_already_is_not_refused() -> None:
     manager.disable_plugin("pay")
     manager.enable_plugin("pay")
     manager.update_config("pay", {"other": 1})
-    assert store.get_config("pay") == {"api_key": "old", "other": 1}
+    assert store.get_by_name("pay").config == {"api_key": "old", "other": 1}
 
 
 def test_one_secret_key_may_be_given_as_a_str() -> None:

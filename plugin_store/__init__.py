@@ -11,7 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .cli.changes import PluginChange
     from .cli.transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
-    from .discovery import DiscoveryReport
     from .errors import (
         ConflictError,
         DependencyError,
@@ -32,10 +31,11 @@ if TYPE_CHECKING:
         StoreUnavailableError,
         UnresolvedReferenceError,
     )
-    from .events import Event, EventDispatcher, EventPriority
-    from .manager import PluginManager
-    from .plugin import BasePlugin, PluginMetadata, PluginStatus
-    from .restore import RestoreReport
+    from .plugins.apply import SyncReport
+    from .plugins.entry_points import DiscoveryReport
+    from .plugins.events import Event, EventDispatcher, EventPriority
+    from .plugins.manager import PluginManager
+    from .plugins.plugin import BasePlugin, PluginMetadata, PluginStatus
     from .stores.memory import InMemoryPluginConfigStore
     from .stores.model import PluginConfig, PluginConfigStore
     from .stores.postgres import PluginConfigRepository
@@ -70,10 +70,10 @@ __all__ = [
     "PluginStatus",
     "PluginStoreError",
     "PluginWatcher",
-    "RestoreReport",
     "SchemaError",
     "StoreError",
     "StoreUnavailableError",
+    "SyncReport",
     "UnresolvedReferenceError",
     "diff_plugins",
     "dump_plugins",
@@ -83,25 +83,25 @@ __all__ = [
 
 # Where each public name is; the errors, all of which are in .errors, are not listed again.
 _MODULES = {
-    "BasePlugin": "plugin",
-    "DiscoveryReport": "discovery",
-    "Event": "events",
-    "EventDispatcher": "events",
-    "EventPriority": "events",
+    "BasePlugin": "plugins.plugin",
+    "DiscoveryReport": "plugins.entry_points",
+    "Event": "plugins.events",
+    "EventDispatcher": "plugins.events",
+    "EventPriority": "plugins.events",
     "InMemoryPluginConfigStore": "stores.memory",
     "PluginChange": "cli.changes",
     "PluginConfig": "stores.model",
     "PluginConfigRepository": "stores.postgres",
     "PluginConfigStore": "stores.model",
-    "PluginManager": "manager",
-    "PluginMetadata": "plugin",
-    "PluginStatus": "plugin",
+    "PluginManager": "plugins.manager",
+    "PluginMetadata": "plugins.plugin",
+    "PluginStatus": "plugins.plugin",
     "PluginWatcher": "sync",
-    "RestoreReport": "restore",
     "diff_plugins": "cli.transfer",
     "dump_plugins": "cli.transfer",
     "import_plugins": "cli.transfer",
     "load_plugins": "cli.transfer",
+    "SyncReport": "plugins.apply",
 }
 
 

@@ -28,8 +28,8 @@ from .stores.conninfo import masked
 if TYPE_CHECKING:
     from flask.blueprints import BlueprintSetupState
 
-    from .manager import PluginManager
-    from .plugin import BasePlugin
+    from .plugins.manager import PluginManager
+    from .plugins.plugin import BasePlugin
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from .stores.conninfo import checked_conninfo
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .manager import PluginManager
+    from .plugins.manager import PluginManager
 
 DAY_SECONDS = 86_400
 
@@ -85,11 +85,8 @@ class PluginWatcher:
         if listener is not None and thread is not None:
             atexit.unregister(listener.stop)
             listener.stop()
-            # Within the manager it would be waiting for this very thread.
-            if thread is not current_thread() and not self._manager._locked_here():
-                thread.join(0.5)
-                while thread.is_alive() and not listener.connecting:
-                    thread.join(0.1)
+            if thread is not current_thread():
+                thread.join(10)
 
     def __enter__(self) -> Self:
         self.start()

@@ -109,7 +109,7 @@ def test_those_that_are_sound_are_registered_and_initialized_and_the_others_skip
     reasons = {
         "broken = found:nothing": "AttributeError: module 'found' has no attribute 'nothing'",
         "exits = exits:x": "SystemExit: 3",
-        "function = os:getcwd": "TypeError: <built-in function getcwd> is no BasePlugin class, nor a callable that",
+        "function = os:getcwd": "TypeError: <built-in function getcwd> is not a BasePlugin class, or a callable that",
         "init = found:Uninitializable": "RuntimeError: no initialize",
         "instance = found:instance": "TypeError: ",
         "missing = not_there:x": "ModuleNotFoundError: No module named 'not_there'",

@@ -34,7 +34,7 @@ def test_disable_plugin_persists_to_db() -> None:
 
 def test_load_enabled_plugins_from_db() -> None:
     repo = MagicMock()
-    repo.get_enabled.return_value = [PluginConfig(plugin_name="analytics", status="enabled", config={})]
+    repo.get_all.return_value = [PluginConfig(plugin_name="analytics", status="enabled", config={})]
     manager, plugin = started(repo)
     manager.load_persisted_state()
     assert plugin.status is PluginStatus.ENABLED
@@ -42,7 +42,7 @@ def test_load_enabled_plugins_from_db() -> None:
 
 def test_load_skips_unknown_plugins() -> None:
     repo = MagicMock()
-    repo.get_enabled.return_value = [PluginConfig(plugin_name="nonexistent-plugin", status="enabled", config={})]
+    repo.get_all.return_value = [PluginConfig(plugin_name="nonexistent-plugin", status="enabled", config={})]
     manager, plugin = started(repo)
     manager.load_persisted_state()
     assert manager.get_all_plugins() == [plugin]

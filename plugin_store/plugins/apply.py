@@ -1,0 +1,160 @@
+"""One sync: bring the plugins of this process to what the rows say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from plugin_store.errors import PluginStoreError
+from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
+
+from .managed import Managed
+from .plan import Plan, dependency_missing, make_plan
+from .plugin import PluginStatus
+
+# The origin of a change: asked of this manager, or found in the store.
+LOCAL = "local"
+STORED = "stored"
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """The outcome of a sync.
+
+    ``restored`` are the plugins that should run and do, dependencies first. ``skipped`` maps a plugin that should run
+    but was not tried to the reason, such as a missing dependency or a refused config. ``failed`` maps a plugin in
+    ERROR to what its hook raised.
+    """
+
+    restored: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+class Sync:
+    """Applies rows to plugins, once.
+
+    ``asked`` maps each plugin that is to be enabled whatever its row says to the function that stores this.
+    ``configured`` is the plugin whose config was changed here. With ``retry_failed``, plugins in ERROR are tried
+    again although their rows have not changed. After ``run``, ``report`` has the outcome, and ``errors`` the error of
+    each plugin that is not as it should be.
+    """
+
+    def __init__(
+        self,
+        plugins: Mapping[str, Managed],
+        rows: Mapping[str, PluginConfig],
+        *,
+        asked: Mapping[str, Callable[[], None]],
+        configured: str | None = None,
+        retry_failed: bool = False,
+    ) -> None:
+        self.report = SyncReport()
+        self.errors: dict[str, BaseException] = {}
+        self._plugins = plugins
+        self._rows = rows
+        self._asked = asked
+        self._configured = configured
+        self._retry_failed = retry_failed
+        self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
+        self._wanted = {name for name in plugins if name in asked or self._is_row(name, ENABLED)}
+        self._blocked: dict[str, str] = {}
+
+    def run(self) -> None:
+        """Stop what should not run, then hand out configs, then start what should run."""
+        settings = self._check()
+        plan = self._plan()
+        self._stop(plan, {})
+        if raised := self._configure(settings):
+            self._blocked |= dict.fromkeys(raised, "on_config_changed raised")
+            plan = self._plan()
+            self._stop(plan, raised)
+        self._start(plan)
+        self._fill_report(plan)
+
+    def _check(self) -> dict[str, Any]:
+        """Return the settings of each plugin that may get its stored config. Block the plugins that refuse theirs."""
+        settings = {}
+        for name in self._needs:
+            managed, stored = self._plugins[name], self._stored(name)
+            starts = name in self._wanted and not managed.enabled
+            if starts and self._is_held(managed):
+                self._blocked[name] = "a hook raised"
+            elif starts or name in self._asked or not managed.has_stored(stored):
+                try:
+                    settings[name] = managed.check(stored, managed.plugin._pending)
+                except PluginStoreError as exc:
+                    self._blocked[name], self.errors[name] = str(exc), exc
+        return settings
+
+    def _configure(self, settings: Mapping[str, Any]) -> dict[str, BaseException]:
+        """Give the plugins their stored configs. Return what on_config_changed raised, by plugin."""
+        raised = {}
+        for name, parsed in settings.items():
+            origin = LOCAL if name == self._configured else STORED
+            error = self._plugins[name].configure(self._stored(name), parsed, origin)
+            if error is not None:
+                raised[name] = error
+        return raised
+
+    def _stop(self, plan: Plan, raised: Mapping[str, BaseException]) -> None:
+        for name in plan.stop:
+            managed, row = self._plugins[name], self._rows.get(name)
+            managed.switch(False, row, origin=STORED)
+            if name in raised:
+                managed.fail("on_config_changed", raised[name], row)
+                self.errors[name] = raised[name]
+
+    def _start(self, plan: Plan) -> None:
+        for name in plan.run:
+            managed, commit = self._plugins[name], self._asked.get(name)
+            try:
+                if managed.enabled:
+                    if commit is not None:
+                        commit()
+                elif (missing := self._missing(name)) is not None:
+                    plan.skip[name] = dependency_missing(missing)
+                else:
+                    origin = LOCAL if commit else STORED
+                    error = managed.switch(True, self._rows.get(name), origin=origin, commit=commit)
+                    if error is not None:
+                        self.errors[name] = error
+            except Exception as exc:
+                if commit is None:
+                    raise
+                plan.skip[name], self.errors[name] = str(exc), exc
+
+    def _fill_report(self, plan: Plan) -> None:
+        for name, managed in self._plugins.items():
+            if self._is_row(name, DISABLED) and managed.plugin.status is PluginStatus.INITIALIZED:
+                managed.plugin.disable()  # its status tells that the row is disabled; no hook runs
+            if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
+                self.report.failed[name] = managed.failure.text
+            elif name in plan.skip and not managed.enabled:
+                self.report.skipped[name] = plan.skip[name]
+                managed.skip(plan.skip[name])
+        self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)
+
+    def _plan(self) -> Plan:
+        running = {name for name, managed in self._plugins.items() if managed.enabled}
+        return make_plan(self._wanted, self._needs, running, self._blocked)
+
+    def _is_held(self, managed: Managed) -> bool:
+        """Return whether the plugin failed, and nothing says to try it again."""
+        failure = managed.failure
+        if failure is None or self._retry_failed or managed.name in self._asked:
+            return False
+        return failure.row == self._rows.get(managed.name)
+
+    def _missing(self, name: str) -> str | None:
+        """Return a dependency that failed to start in this sync, or None."""
+        return next((need for need in self._needs[name] if not self._plugins[need].enabled), None)
+
+    def _stored(self, name: str) -> dict[str, Any]:
+        row = self._rows.get(name)
+        return {} if row is None else row.config
+
+    def _is_row(self, name: str, status: str) -> bool:
+        row = self._rows.get(name)
+        return row is not None and row.status == status

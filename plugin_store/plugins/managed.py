@@ -1,0 +1,167 @@
+"""One registered plugin, and the two functions that change it: ``switch`` its status, ``configure`` its config."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plugin_store.errors import InvalidConfigError
+from plugin_store.stores.model import PluginConfig
+from plugin_store.stores.validation import checked_config, copy_json, same_json
+
+from .plugin import BasePlugin, PluginStatus
+from .secrets import holds_secret, refuse_plain_secrets, resolve, text_of, without_plain_secrets
+
+logger = logging.getLogger(__name__)
+
+Note = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a plugin is in ERROR, and its row at that moment."""
+
+    text: str
+    row: PluginConfig | None
+
+
+class Managed:
+    """A registered plugin. Only the manager uses it, and only under its lock.
+
+    ``note(what, name, **data)`` queues an event.
+    """
+
+    def __init__(self, plugin: BasePlugin, note: Note) -> None:
+        self.plugin = plugin
+        self.name = plugin.metadata.name
+        self.failure: Failure | None = None
+        self._note = note
+        self._skipped: str | None = None
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the plugin runs."""
+        return self.plugin.status is PluginStatus.ENABLED
+
+    @property
+    def initialized(self) -> bool:
+        """Whether the plugin has been initialized."""
+        return self.plugin._initialized
+
+    @property
+    def needs(self) -> list[str]:
+        """The names of the plugins that it depends on."""
+        return self.plugin.metadata.dependencies or []
+
+    def has_stored(self, stored: Mapping[str, Any]) -> bool:
+        """Return whether the plugin has this stored config already."""
+        return same_json(self.plugin._stored, stored)
+
+    def storable(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Return a copy of a config, or raise InvalidConfigError if it cannot or must not be stored."""
+        checked = checked_config(self.name, config)
+        refuse_plain_secrets(self.name, checked, self.plugin.metadata.secret_keys)
+        return checked
+
+    def check(self, stored: Mapping[str, Any], pending: Mapping[str, Any]) -> Any:
+        """Return the settings that validate_config makes of a config.
+
+        Raises UnresolvedReferenceError, or InvalidConfigError if validate_config raises.
+        """
+        config = self.plugin._merged(stored, pending)
+        usable = resolve(self.name, config, ("config",))
+        try:
+            return self.plugin.validate_config(usable)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            error = exc
+        # Raise outside the except block: inside it, Python chains the original error, and a log would show its secret.
+        secret = self._holds_secret(config)
+        text = str(error) if isinstance(error, ValueError) and not secret else text_of(error, secret=secret)
+        raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {text}") from (None if secret else error)
+
+    def configure(self, stored: dict[str, Any], settings: Any, origin: str) -> BaseException | None:
+        """Give the plugin a stored config that has been checked. Return what on_config_changed raises."""
+        plugin, old = self.plugin, self.plugin._config
+        plugin._stored, plugin.settings = copy_json(stored), settings
+        new = plugin._config
+        if same_json(old, new):
+            return None
+        logger.info("plugin %r: config changed (origin %s)", self.name, origin)
+        before, after = (without_plain_secrets(config, plugin.metadata.secret_keys) for config in (old, new))
+        self._note("config_changed", self.name, origin=origin, before=before, after=after)
+        try:
+            if self.enabled:
+                plugin.on_config_changed(copy_json(old), copy_json(new))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            return exc
+        return None
+
+    def switch(
+        self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None
+    ) -> BaseException | None:
+        """Start or stop the plugin: run the hook, ``commit``, note the event. Return what the hook raised.
+
+        Every change of a status is made here. If on_enable raises, nothing is committed. If commit raises, the hook
+        is undone by its counterpart, and the error of commit is raised.
+        """
+        plugin, before, was_enabled = self.plugin, self.plugin.status, self.enabled
+        turn, undo = (plugin.enable, plugin.disable) if on else (plugin.disable, plugin.enable)
+        error = undo_error = None
+        try:
+            error = _error_of(turn)
+            if commit is not None and not (on and error):
+                try:
+                    commit()
+                except BaseException:
+                    if error is None and self.enabled != was_enabled:
+                        undo_error = _error_of(undo)
+                    if error is None and undo_error is None:
+                        plugin._status = before
+                    raise
+        finally:
+            if self.enabled != was_enabled:
+                done = "enabled" if self.enabled else "disabled"
+                logger.info("plugin %r: %s (origin %s)", self.name, done, origin)
+                self._note(done, self.name, origin=origin, before=before.value, after=plugin.status.value)
+            if error is not None:
+                self.fail("on_enable" if on else "on_disable", error, row)
+            elif undo_error is not None:
+                self.fail("on_disable" if on else "on_enable", undo_error, row)
+            elif plugin.status is not PluginStatus.ERROR:
+                self.failure = self._skipped = None
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        return error
+
+    def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:
+        """Put the plugin in ERROR, and say why: in an event, and in the log if the reason is new."""
+        secret = self._holds_secret(self.plugin._config)
+        text = f"{hook} raised {text_of(error, secret=secret)}"
+        if self.failure is None or self.failure.text != text:
+            logger.error("plugin %r failed: %s", self.name, text, exc_info=None if secret else error)
+        self.failure = Failure(text, row)
+        self.plugin._status = PluginStatus.ERROR
+        self._note("failed", self.name, reason=text)
+
+    def skip(self, reason: str) -> None:
+        """Log why the plugin does not run, if the reason is new."""
+        if self._skipped != reason:
+            self._skipped = reason
+            logger.warning("plugin %r is not enabled: %s", self.name, reason)
+
+    def _holds_secret(self, config: Mapping[str, Any]) -> bool:
+        return holds_secret(config, self.plugin.metadata.secret_keys)
+
+
+def _error_of(hook: Callable[[], None]) -> BaseException | None:
+    try:
+        hook()
+    except BaseException as exc:
+        return exc
+    return None

@@ -1,0 +1,112 @@
+"""References: config values that say where a secret is, so that the secret is not in the config.
+
+``{"$env": "NAME"}`` refers to an environment variable, ``{"$file": "PATH"}`` to the text of a file, at any depth of
+a config. The table, exports, logs and events hold the reference.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from traceback import format_exception_only
+from typing import Any
+
+from plugin_store.errors import InvalidConfigError, UnresolvedReferenceError
+from plugin_store.stores.validation import dotted
+
+ENV = "$env"
+FILE = "$file"
+
+
+def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...]) -> Any:
+    """Return a copy of the value in which each reference is replaced by its secret. Dicts and lists are copied.
+
+    The end of line at the end of a file, and a byte order mark at its beginning, are left out. Raises
+    UnresolvedReferenceError, naming the plugin and the path, if a variable is not set, if a file is not a regular
+    one or cannot be read as UTF-8, and if a dict has one of the two keys but is not a reference.
+    """
+    if isinstance(value, list):
+        return [resolve(plugin_name, item, (*path, index)) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if ENV in value or FILE in value:
+        text, problem = _look_up(value)
+        if problem:
+            raise UnresolvedReferenceError(f"plugin {plugin_name!r}: {dotted(path)} {problem}")
+        return text
+    return {key: resolve(plugin_name, item, (*path, key)) for key, item in value.items()}
+
+
+def holds_secret(config: Mapping[str, Any], secret_keys: Iterable[str]) -> bool:
+    """Return whether an error about this config could show a secret: it has references, or plain secret values."""
+    return _has_reference(config) or any(is_plain(config.get(key)) for key in secret_keys)
+
+
+def text_of(error: BaseException, *, secret: bool) -> str:
+    """Return the type and text of an error, or with ``secret`` the type only."""
+    if secret:
+        return f"{type(error).__name__} (its text is not repeated, as it could show a secret)"
+    return "".join(format_exception_only(type(error), error)).strip()
+
+
+def without_plain_secrets(config: Mapping[str, Any], secret_keys: Iterable[str]) -> dict[str, Any]:
+    """Return the config with ``***`` for plain values of secret keys."""
+    return {**config, **{key: "***" for key in secret_keys if is_plain(config.get(key))}}
+
+
+def refuse_plain_secrets(plugin_name: str, config: Mapping[str, Any], secret_keys: Iterable[str]) -> None:
+    """Raise InvalidConfigError if the config has a plain value under one of the secret keys."""
+    for key in secret_keys:
+        if is_plain(config.get(key)):
+            raise InvalidConfigError(
+                f"plugin {plugin_name!r}: config.{key} is secret, so a plain value is not stored: put it into an "
+                f'environment variable or a file, and store {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}'
+            )
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether the value holds anything but references, None, and lists and dicts of these."""
+    if isinstance(value, dict):
+        return not _is_reference(value) and any(map(is_plain, value.values()))
+    if isinstance(value, list):
+        return any(map(is_plain, value))
+    return value is not None
+
+
+def _has_reference(value: Any) -> bool:
+    if isinstance(value, dict):
+        return ENV in value or FILE in value or any(map(_has_reference, value.values()))
+    return isinstance(value, list) and any(map(_has_reference, value))
+
+
+def _is_reference(value: dict[Any, Any]) -> bool:
+    return len(value) == 1 and isinstance(value.get(ENV, value.get(FILE)), str)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Open a regular file. Reading a FIFO or a device could wait for ever."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def _look_up(reference: dict[Any, Any]) -> tuple[str, str]:
+    """Return the secret, or "" and the reason why it cannot be read."""
+    if not _is_reference(reference):
+        return "", f'is not a reference: write {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}, with nothing beside it'
+    ((kind, place),) = reference.items()
+    try:
+        if kind == FILE:
+            with open(place, encoding="utf-8-sig", newline="", opener=_open_regular) as file:
+                return file.read().removesuffix("\n").removesuffix("\r"), ""
+        return os.environ[place], ""
+    except KeyError:
+        return "", f"needs the environment variable {place!r}: set it where this process runs"
+    except OSError as exc:
+        return "", f"needs the file {place!r}, which cannot be read: {exc.strerror}"
+    except ValueError:  # not repeated: a UnicodeDecodeError holds the text
+        return "", f"needs {place!r}, which is not text in UTF-8"

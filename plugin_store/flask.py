@@ -10,24 +10,22 @@ import io
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 import click
-from flask import Blueprint, Flask, abort, current_app, request
+from flask import Flask, Request, current_app
 from flask.cli import AppGroup
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
-from werkzeug.routing import RequestRedirect
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import MapAdapter, RequestRedirect, Rule
 
 from .cli.output import near, value_of
 from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
 from .stores.conninfo import masked
 
 if TYPE_CHECKING:
-    from flask.blueprints import BlueprintSetupState
-
     from .plugins.manager import PluginManager
     from .plugins.plugin import BasePlugin
 
@@ -38,64 +36,103 @@ logger = logging.getLogger(__name__)
 
 
 def init_app(app: Flask, manager: PluginManager) -> None:
-    """Give the app the manager, for ``flask plugins``, and register the guarded blueprints of its plugins.
+    """Register the blueprints of the manager's plugins, and ``flask plugins``, with the app.
 
-    Call it when all plugins are registered, before the first request: Flask takes no blueprints after that. So
-    those of plugins that are disabled now are registered too, and guarded.
+    Call it once, when all plugins are registered. While a plugin is disabled, its URLs answer as unknown URLs do.
+    The app registers the blueprints of disabled plugins too, because Flask accepts none after the first request.
+
+    Raises PluginStoreError if the blueprint of an enabled plugin cannot be registered. If the plugin is disabled,
+    the error goes to the log.
     """
     app.extensions["plugin_store"] = manager
+    app.cli.add_command(plugins)
+    owners: dict[str, str] = {}  # the names of blueprints, and of their plugins
     for plugin in manager.get_all_plugins():
-        blueprint = plugin.get_blueprint()
-        if blueprint is not None:
-            app.register_blueprint(guard(blueprint, manager, plugin.metadata.name), url_prefix=plugin.get_url_prefix())
+        name = plugin.metadata.name
+        try:
+            _register_blueprint(app, plugin, owners)
+        except Exception as exc:
+            message = f"plugin {name!r}: its blueprint cannot be registered: {exc}"
+            if manager.is_enabled(name):
+                raise PluginStoreError(message) from exc
+            logger.exception(message)
+
+    def is_hidden(endpoint: str) -> bool:
+        blueprint, dot, _ = endpoint.partition(".")  # an endpoint without a dot is the app's own
+        return bool(dot) and blueprint in owners and not manager.is_enabled(owners[blueprint])
+
+    create = app.create_url_adapter
+
+    def create_url_adapter(request: Request | None) -> MapAdapter | None:
+        adapter = create(request)
+        return None if adapter is None else _VisibleRoutes(adapter, is_hidden)
+
+    app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
 
 
-def guard(blueprint: Blueprint, manager: PluginManager, name: str) -> Blueprint:
-    """Return a copy of the blueprint, to register in its place, whose routes answer 404 while the plugin is off.
+def _register_blueprint(app: Flask, plugin: BasePlugin, owners: dict[str, str]) -> None:
+    blueprint = plugin.get_blueprint()
+    if blueprint is None:
+        return
+    if blueprint.name in app.blueprints:
+        raise ValueError(f"the app has a blueprint {blueprint.name!r} already")
+    owners[blueprint.name] = plugin.metadata.name
+    app.register_blueprint(blueprint, url_prefix=plugin.get_url_prefix())
 
-    Each request asks ``manager.is_enabled(name)``: no lock and no query. While the plugin is not enabled the answer
-    is the app's own 404, as for a URL that no one knows: also for routes of nested blueprints, for a method that
-    the route does not have and for a missing trailing slash. Nothing that the blueprint registers for its own
-    requests runs then; what it registers for those of the whole app (``before_app_request`` and the like) does.
+
+class _VisibleRoutes(MapAdapter):
+    """Matches requests to the app's routes, except to hidden ones.
+
+    Flask matches a request before it runs anything of the app. So a request for a hidden route has no endpoint and
+    no blueprint, as a request for an unknown URL.
     """
 
-    def watch(state: BlueprintSetupState) -> None:
-        prefix = f"{state.name_prefix}.{state.name}.".lstrip(".")
+    def __init__(self, adapter: MapAdapter, is_hidden: Callable[[str], bool]) -> None:
+        super().__init__(
+            adapter.map,
+            adapter.server_name,
+            adapter.script_name,
+            adapter.subdomain,
+            adapter.url_scheme,
+            adapter.path_info,
+            adapter.default_method,
+            adapter.query_args,
+        )
+        self._is_hidden = is_hidden
 
-        def hide(endpoint: str | None, values: dict[str, Any] | None) -> None:
-            if not manager.is_enabled(name):
-                met = {endpoint} if endpoint is not None else _nearly_met()
-                if met and all(endpoint.startswith(prefix) for endpoint in met):
-                    request.url_rule = request.view_args = None  # else the blueprint's error handlers would run
-                    abort(404)
+    def match(  # type: ignore[override]
+        self,
+        path_info: str | None = None,
+        method: str | None = None,
+        return_rule: bool = False,
+        query_args: Mapping[str, Any] | str | None = None,
+        websocket: bool | None = None,
+    ) -> tuple[str | Rule, Mapping[str, Any]]:
+        """Return the route and its values. If the route is hidden, raise NotFound."""
+        try:
+            rule, values = super().match(path_info, method, True, query_args, websocket)
+        except MethodNotAllowed as exc:
+            visible = [other for other in exc.valid_methods or () if not self._hides(path_info, other)]
+            raise MethodNotAllowed(visible) if visible else NotFound from None
+        except RequestRedirect:
+            if self._hides(path_info, method):
+                raise NotFound from None
+            raise
+        if self._is_hidden(rule.endpoint):
+            raise NotFound
+        return rule if return_rule else rule.endpoint, values
 
-        state.app.url_value_preprocessor(hide)
-
-    # A copy: a blueprint that is a module's global is registered again with each app that a factory makes, and
-    # must not keep the managers of the earlier ones.
-    guarded = copy(blueprint)
-    guarded.deferred_functions = [*blueprint.deferred_functions, watch]
-    return guarded
-
-
-def _nearly_met() -> set[str]:
-    """Return the endpoints that the request would meet with a method that they have, or with a slash at the end.
-
-    Flask has answered such a request, with 405 or a redirect, before it knows of any blueprint.
-    """
-    error = request.routing_exception
-    asked: list[tuple[str, str]] = []
-    if isinstance(error, MethodNotAllowed):
-        asked = [(request.path, method) for method in error.valid_methods or ()]
-    elif isinstance(error, RequestRedirect):
-        asked = [(f"{request.path}/", request.method)]
-    met = set()
-    for path, method in asked:
-        adapter = current_app.create_url_adapter(request)
-        assert adapter is not None
-        with suppress(HTTPException):  # a redirect of another kind
-            met.add(adapter.match(path, method)[0])
-    return met
+    def _hides(self, path: str | None, method: str | None) -> bool:
+        for _ in range(3):  # one redirect can mend the slashes, the next one can leave out a default
+            try:
+                rule, _ = super().match(path, method, return_rule=True)
+            except RequestRedirect as exc:
+                path = unquote(urlsplit(exc.new_url).path).removeprefix(self.script_name)
+            except HTTPException:
+                return False
+            else:
+                return self._is_hidden(rule.endpoint)
+        return False
 
 
 # -- the commands -----------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""``flask plugins …`` for any app that has a manager, and routes that are there only while their plugin is enabled."""
+"""``flask plugins …`` for any app that has a manager, in processes and in this one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -17,8 +16,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 from click.testing import Result
-from flask import Blueprint, Flask, request
-from werkzeug.exceptions import NotFound
+from flask import Flask
 
 from plugin_store import (
     BasePlugin,
@@ -29,18 +27,17 @@ from plugin_store import (
     PluginStatus,
     PluginStoreError,
 )
-from plugin_store.flask import guard, init_app, plugins
+from plugin_store.flask import init_app, plugins
 
 ROOT = Path(__file__).parents[2]
 
 
 class Plugin(BasePlugin):
-    """A plugin with the blueprint that it is given; its hooks raise what ``raises`` holds for them."""
+    """A plugin whose hooks raise what ``raises`` holds for them."""
 
-    def __init__(self, name: str, blueprint: Blueprint | None = None, needs: tuple[str, ...] = ()) -> None:
+    def __init__(self, name: str, needs: tuple[str, ...] = ()) -> None:
         super().__init__()
         self._metadata = PluginMetadata(name, "1.0.0", "tests", "for tests", list(needs))
-        self._blueprint = blueprint
         self.raises: dict[str, Exception] = {}
 
     @property
@@ -62,12 +59,6 @@ class Plugin(BasePlugin):
     def _hook(self, name: str) -> None:
         if name in self.raises:
             raise self.raises[name]
-
-    def get_blueprint(self) -> Blueprint | None:
-        return self._blueprint
-
-    def get_url_prefix(self) -> str | None:
-        return f"/{self._metadata.name}"
 
 
 def manager_of(*given: BasePlugin, config: dict[str, Any] | None = None, store: Any = None) -> PluginManager:
@@ -415,158 +406,3 @@ def test_a_manager_without_a_store_is_configured_in_memory() -> None:
     manager = manager_of(Plugin("mail"), config={"host": "localhost", "port": 25})
     result = run(manager, "config", "set", "mail", "port", "2525")
     assert json.loads(result.stdout) == {"host": "localhost", "port": 2525}
-
-
-# -- the guard --------------------------------------------------------------------------------------
-
-
-def blueprint_of(name: str = "mail") -> Blueprint:
-    """A blueprint with a route of each kind, all of which answer with their endpoint."""
-
-    def view(**values: Any) -> str:
-        return str(request.endpoint)
-
-    child = Blueprint("child", name)
-    child.add_url_rule("/view", view_func=view)
-    blueprint = Blueprint(name, name, static_folder=str(Path(__file__).parent), static_url_path="/files")
-    blueprint.add_url_rule("/view", view_func=view)
-    blueprint.add_url_rule("/folder/", endpoint="folder", view_func=view)
-    blueprint.add_url_rule("/shared", endpoint="shared", view_func=view)
-    blueprint.register_blueprint(child, url_prefix="/child")
-    return blueprint
-
-
-@pytest.fixture
-def manager() -> PluginManager:
-    """A manager of a plugin with routes below /mail, one with none, and another with the like below /chat."""
-    return manager_of(Plugin("mail", blueprint_of()), Plugin("plain"), Plugin("chat", blueprint_of("chat")))
-
-
-def test_routes_are_there_while_their_plugin_is_enabled_without_a_restart(manager: PluginManager) -> None:
-    client = app_of(manager).test_client()
-    assert client.get("/mail/view").status_code == 404
-    manager.enable_plugin("mail")
-    assert (client.get("/mail/view").status_code, client.get("/chat/view").status_code) == (200, 404)
-    manager.disable_plugin("mail")
-    assert client.get("/mail/view").status_code == 404
-    manager.enable_plugin("mail")
-    assert client.get("/mail/view").text == "mail.view"
-
-
-def test_a_plugin_in_error_has_no_routes() -> None:
-    mail = Plugin("mail", blueprint_of())
-    manager = manager_of(mail)
-    manager.enable_plugin("mail")
-    mail.raises["on_disable"] = OSError()
-    with pytest.raises(OSError):  # noqa: PT011
-        manager.disable_plugin("mail")
-    assert app_of(manager).test_client().get("/mail/view").status_code == 404
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "enabled"),
-    [
-        ("GET", "/mail/view", 200),
-        ("HEAD", "/mail/view", 200),
-        ("OPTIONS", "/mail/view", 200),
-        ("GET", "/mail/child/view", 200),
-        ("GET", "/mail/files/conftest.py", 200),
-        ("GET", "/mail/folder/", 200),
-        ("POST", "/mail/view", 405),
-        ("POST", "/mail/child/view", 405),
-        ("GET", "/mail/folder", 308),
-        ("POST", "/mail/folder", 404),
-        ("GET", "/mail/nothing", 404),
-    ],
-)
-def test_nothing_but_404_comes_from_the_routes_of_a_disabled_plugin(
-    manager: PluginManager, method: str, path: str, enabled: int
-) -> None:
-    client = app_of(manager).test_client()
-    assert client.open(path, method=method).status_code == 404
-    manager.enable_plugin("mail")
-    with client.open(path, method=method) as response:
-        assert response.status_code == enabled
-
-
-def test_the_apps_own_routes_are_left_alone(manager: PluginManager) -> None:
-    app = app_of(manager)
-    app.add_url_rule("/mail/shared", "post", lambda: "posted", methods=["POST"])
-    app.add_url_rule("/own/folder/", "own", lambda: "own")
-    app.add_url_rule("/old", "old", redirect_to="/own/folder/")
-    client = app.test_client()
-    assert client.post("/mail/shared").text == "posted"
-    assert client.put("/mail/shared").status_code == 405
-    assert client.get("/mail/shared").status_code == 404
-    assert client.get("/own/folder").status_code == 308
-    assert client.get("/own//folder/").status_code == 308
-    assert client.get("/old").status_code == 308
-    assert client.post("/own/folder/").status_code == 405
-
-
-def test_nothing_of_the_blueprint_runs_for_a_disabled_plugin() -> None:
-    ran: list[str] = []
-    blueprint = Blueprint("mail", "mail")
-    blueprint.add_url_rule("/view", view_func=lambda: "view")
-    blueprint.url_value_preprocessor(lambda endpoint, values: ran.append("url_value_preprocessor"))
-    blueprint.before_request(lambda: ran.append("before_request"))
-    blueprint.after_request(lambda response: [ran.append("after_request"), response][1])  # type: ignore[return-value]
-    blueprint.teardown_request(lambda exc: ran.append("teardown_request"))
-    blueprint.register_error_handler(NotFound, lambda exc: ran.append("errorhandler") or ("mine", 200))
-    manager = manager_of(Plugin("mail", blueprint))
-    app = app_of(manager)
-    app.register_error_handler(NotFound, lambda exc: ("the app's own", 404))
-    client = app.test_client()
-    response = client.get("/mail/view")
-    assert (response.status_code, response.text, ran) == (404, "the app's own", [])
-    manager.enable_plugin("mail")
-    assert client.get("/mail/view").text == "view"
-    assert ran == ["url_value_preprocessor", "before_request", "after_request", "teardown_request"]
-
-
-def test_a_request_does_not_wait_for_a_change_of_another_plugin() -> None:
-    class Slow(Plugin):
-        def on_enable(self) -> None:
-            reached.set()
-            assert go_on.wait(30)
-
-    reached, go_on = threading.Event(), threading.Event()
-    manager = manager_of(Plugin("mail", blueprint_of()), Slow("slow"))
-    manager.enable_plugin("mail")
-    client = app_of(manager).test_client()
-    answers: list[int] = []
-    change = threading.Thread(target=manager.enable_plugin, args=("slow",))
-    asking = threading.Thread(target=lambda: answers.append(client.get("/mail/view").status_code))
-    change.start()
-    assert reached.wait(30)
-    asking.start()
-    asking.join(10)
-    meanwhile = list(answers)
-    go_on.set()
-    change.join()
-    asking.join()
-    assert meanwhile == [200] and manager.is_enabled("slow")
-
-
-def test_a_blueprint_may_be_registered_with_the_app_of_each_manager() -> None:
-    blueprint = blueprint_of()
-    first, second = manager_of(Plugin("mail", blueprint)), manager_of(Plugin("mail", blueprint))
-    apps = [app_of(first), app_of(second)]
-    second.enable_plugin("mail")
-    assert [app.test_client().get("/mail/view").status_code for app in apps] == [404, 200]
-
-
-def test_a_guarded_blueprint_may_have_another_name_or_be_nested() -> None:
-    manager = manager_of(Plugin("mail"))
-    guarded = guard(blueprint_of(), manager, "mail")
-    outer = Blueprint("outer", "outer", url_prefix="/outer")
-    outer.register_blueprint(guarded, url_prefix="/inner")
-    outer.add_url_rule("/free", endpoint="free", view_func=lambda: "free")
-    app = Flask("service")
-    app.register_blueprint(guarded, name="other", url_prefix="/other")
-    app.register_blueprint(outer)
-    client = app.test_client()
-    paths = ["/other/view", "/other/child/view", "/outer/inner/view", "/outer/free"]
-    assert [client.get(path).status_code for path in paths] == [404, 404, 404, 200]
-    manager.enable_plugin("mail")
-    assert [client.get(path).status_code for path in paths] == [200, 200, 200, 200]

@@ -10,6 +10,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
 
 from plugin_store._fork import renew_after_fork
@@ -29,14 +30,23 @@ BACKEND_PID = load_statement("backend_pid")
 MOST_ROWS_KEPT = 100
 
 
-def connect(conninfo: str, application_name: str = "plugin_store", *, wait_seconds: float = 0) -> Connection:
-    """Return a new connection in autocommit mode, or raise StoreUnavailableError saying why not.
+# Used where the conninfo and libpq's environment say nothing. A dead network then shows within about ten seconds.
+TIMEOUTS = {
+    "connect_timeout": "5",  # seconds, for each host
+    "tcp_user_timeout": "6000",  # milliseconds
+    "keepalives_idle": "5",
+    "keepalives_interval": "2",
+    "keepalives_count": "2",
+}
 
-    Before that it tries again for up to ``wait_seconds``, and logs once that it does. An attempt under way is not cut
-    short: how long one takes is libpq's ``connect_timeout``. ``application_name`` is for the database's logs, if the
-    conninfo gives no other.
+
+def connect(conninfo: str, application_name: str = "plugin_store", *, wait_seconds: float = 0) -> Connection:
+    """Return a new connection in autocommit mode, with timeouts that show a dead network within about ten seconds.
+
+    ``wait_seconds`` is how long to retry. ``application_name`` is used if the conninfo gives no other.
+    StoreUnavailableError says why there is no connection. InvalidDatabaseURLError: the conninfo cannot be read.
     """
-    conninfo = checked_conninfo(conninfo)
+    conninfo = with_timeouts(checked_conninfo(conninfo))
     end, delay = time.monotonic() + wait_seconds, 0.05
     while True:
         try:
@@ -49,6 +59,13 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
                 logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
         time.sleep(min(delay, left))
         delay = min(2 * delay, 1.0)
+
+
+def with_timeouts(conninfo: str) -> str:
+    """Return the conninfo with TIMEOUTS for what neither it nor libpq's environment sets."""
+    environment = {option.keyword.decode(): option.val for option in psycopg.pq.Conninfo.get_defaults()}
+    missing = {keyword: value for keyword, value in TIMEOUTS.items() if environment.get(keyword) is None}
+    return make_conninfo("", **(missing | conninfo_to_dict(conninfo)))
 
 
 def _connect(conninfo: str, application_name: str) -> Connection:

@@ -1,0 +1,156 @@
+"""Each recipe runs as its users would run it, and each of its processes follows the table."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from recorder import Recorder
+from services import LIMIT_SECONDS, ask, await_all, run, running
+from workers import environment, free_port
+
+from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginManager
+
+RECIPES = Path(__file__).with_name("recipes")
+UVICORN = [sys.executable, "-m", "uvicorn", "--workers", "2", "--port", "{port}"]
+# A service's command, after the module that it needs. These are the cells of the table in plugin_store/README.md.
+SERVICES = {
+    "fastapi-uvicorn": ("fastapi", [*UVICORN, "fastapi_service:app"]),
+}
+
+
+def plugin_store(database_url: str, *arguments: str) -> str:
+    """Run the command of the operator."""
+    return run("plugin_store", *arguments, database_url=database_url)
+
+
+@contextmanager
+def started(command: list[str], log: Path, database_url: str, folder: Path = RECIPES) -> Iterator[partial[Any]]:
+    """Start a service and give a function that asks one of its processes."""
+    port = free_port()
+    command = [part.format(port=port) for part in command]
+    with running(command, folder=folder, log=log, database_url=database_url):
+        yield partial(ask, port)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_process_of_service_follows_table(name: str, tmp_path: Path, database_url: str) -> None:
+    module, command = SERVICES[name]
+    pytest.importorskip(module)
+    with started(command, tmp_path / "log", database_url) as asked:
+        await_all(asked, status=200, enabled=["greeter"])
+        assert asked("/hello")["status"] == 200
+        plugin_store(database_url, "disable", "greeter")
+        await_all(asked, status=200, enabled=[])
+        assert asked("/hello")["status"] == 404
+
+
+def test_fastapi_change_reaches_every_process(tmp_path: Path, database_url: str) -> None:
+    pytest.importorskip("fastapi")
+    plugin_store(database_url, "enable", "--create", "greeter")
+    plugin_store(database_url, "disable", "greeter")
+    with started(SERVICES["fastapi-uvicorn"][1], tmp_path / "log", database_url) as asked:
+        await_all(asked, enabled=[])
+        assert asked("/plugins/greeter/enable", "POST")["status"] == 200
+        await_all(asked, enabled=["greeter"])
+
+
+def test_every_celery_process_follows_table(tmp_path: Path, database_url: str) -> None:
+    celery = pytest.importorskip("celery")
+    queue = tmp_path / "queue"
+    queue.mkdir()
+    folders = dict.fromkeys(("data_folder_in", "data_folder_out", "control_folder"), str(queue))
+    settings = {"broker_url": "filesystem://", "result_backend": f"file://{queue}", "broker_transport_options": folders}
+    (tmp_path / "settings_of_test.py").write_text("\n".join(f"{key} = {value!r}" for key, value in settings.items()))
+    client = celery.Celery("client", config_source=settings)
+
+    def asked() -> dict[str, Any]:
+        answer: dict[str, Any] = client.send_task("celery_service.health").get(timeout=LIMIT_SECONDS)
+        return answer
+
+    command = [sys.executable, "-m", "celery", "--app", "celery_service", "worker", "--concurrency", "2"]
+    path = f"{environment()['PYTHONPATH']}{os.pathsep}{tmp_path}"
+    more = {"CELERY_CONFIG_MODULE": "settings_of_test", "PYTHONPATH": path}
+    with running(command, folder=RECIPES, log=tmp_path / "log", database_url=database_url, **more):
+        await_all(asked, enabled=["greeter"])
+        assert client.send_task("celery_service.greet").get(timeout=LIMIT_SECONDS) == "hello"
+        plugin_store(database_url, "disable", "greeter")
+        await_all(asked, enabled=[])
+        assert client.send_task("celery_service.greet").get(timeout=LIMIT_SECONDS) is None
+
+
+def test_alembic_leaves_our_tables_alone(tmp_path: Path, database_url: str) -> None:
+    pytest.importorskip("alembic")
+    host = shutil.copytree(RECIPES / "alembic_host", tmp_path / "host")
+    alembic = partial(run, "alembic", folder=host, database_url=database_url)
+    alembic("upgrade", "head")
+    assert "No new upgrade operations" in alembic("check")
+    env = host / "env.py"
+    env.write_text(env.read_text().replace(", include_name=include_name", ""))
+    with pytest.raises(AssertionError, match="plugin_config"):
+        alembic("check")
+
+
+def test_yoyo_host_migrates_beside_us(empty_url: str) -> None:
+    def yoyo(command: str, *sources: str) -> None:
+        database = empty_url.replace("postgresql:", "postgresql+psycopg:", 1)
+        options = ("--no-config-file", "--batch", "--database", database)
+        run("yoyo", command, *options, *sources, folder=RECIPES, database_url=empty_url)
+
+    def tables() -> set[str]:
+        with psycopg.connect(empty_url) as connection:
+            rows = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            return {name for (name,) in rows if "yoyo" not in name}
+
+    yoyo("apply", "yoyo_host", "package:plugin_store:migrations")
+    assert tables() == {"orders", "plugin_config"}
+    yoyo("rollback", "yoyo_host")
+    assert tables() == {"plugin_config"}
+    plugin_store(empty_url, "migrate")
+    yoyo("apply", "yoyo_host")
+    assert tables() == {"orders", "plugin_config"}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "config", "refused"),
+    [
+        ("Mail", {"host": "localhost"}, {"port": 0}),
+        ("Chat", {"room": "lobby"}, {"limit": 0}),
+        ("Chat", {"room": "lobby"}, {"unknown": 0}),
+    ],
+)
+def test_settings_have_declared_type(
+    plugin: str, config: dict[str, Any], refused: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pydantic")
+    monkeypatch.syspath_prepend(RECIPES)
+    made = getattr(importlib.import_module("typed_settings"), plugin)()
+    name = made.metadata.name
+    manager = PluginManager(config_repo=InMemoryPluginConfigStore())
+    manager.register_plugin(made)
+    manager.initialize_plugin(name, config)
+    manager.enable_plugin(name)
+    assert type(made.settings).__name__ == f"{plugin}Settings"
+    with pytest.raises(InvalidConfigError):
+        manager.update_config(name, refused)
+
+
+def test_prometheus_counts_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    prometheus = pytest.importorskip("prometheus_client")
+    monkeypatch.syspath_prepend(RECIPES)
+    manager = PluginManager()
+    importlib.import_module("prometheus_counter").count_changes(manager)
+    manager.register_plugin(Recorder("greeter"))
+    manager.initialize_plugin("greeter")
+    manager.enable_plugin("greeter")
+    labels = {"event": "plugin.enabled", "plugin": "greeter"}
+    assert prometheus.REGISTRY.get_sample_value("plugin_changes_total", labels) == 1

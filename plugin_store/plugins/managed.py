@@ -55,6 +55,11 @@ class Managed:
         """The names of the plugins that it depends on."""
         return self.plugin.metadata.dependencies or []
 
+    @property
+    def _config(self) -> dict[str, Any]:
+        """The merged config. Its containers are shared with the layers."""
+        return self.plugin._merged(self.plugin._stored, self.plugin._pending)
+
     def has_stored(self, stored: Mapping[str, Any]) -> bool:
         """Return whether the plugin has this stored config already."""
         return same_json(self.plugin._stored, stored)
@@ -85,13 +90,14 @@ class Managed:
 
     def configure(self, stored: dict[str, Any], settings: Any, origin: str) -> BaseException | None:
         """Give the plugin a stored config that has been checked. Return what on_config_changed raises."""
-        plugin, old = self.plugin, self.plugin._config
-        plugin._stored, plugin.settings = copy_json(stored), settings
-        new = plugin._config
+        plugin, old = self.plugin, self._config
+        plugin._stored, plugin.settings = stored, settings
+        new = self._config
         if same_json(old, new):
             return None
         logger.info("plugin %r: config changed (origin %s)", self.name, origin)
-        before, after = (without_plain_secrets(config, plugin.metadata.secret_keys) for config in (old, new))
+        keys = plugin.metadata.secret_keys
+        before, after = without_plain_secrets(copy_json(old), keys), without_plain_secrets(copy_json(new), keys)
         self._note("config_changed", self.name, origin=origin, before=before, after=after)
         try:
             if self.enabled:
@@ -141,7 +147,7 @@ class Managed:
 
     def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:
         """Put the plugin in ERROR, and say why: in an event, and in the log if the reason is new."""
-        secret = self._holds_secret(self.plugin._config)
+        secret = self._holds_secret(self._config)
         text = f"{hook} raised {text_of(error, secret=secret)}"
         if self.failure is None or self.failure.text != text:
             logger.error("plugin %r failed: %s", self.name, text, exc_info=None if secret else error)

@@ -313,7 +313,7 @@ class PluginManager:
     ) -> dict[str, BaseException]:
         sync = Sync(self._plugins, self._rows, asked=asked or {}, configured=configured, retry_failed=retry_failed)
         sync.run()
-        sync.report.skipped.update(dict.fromkeys(sorted(self._unregistered), NOT_HERE))
+        sync.report.skipped.update(dict.fromkeys(sorted(self._unregistered - self._plugins.keys()), NOT_HERE))
         self._report = sync.report
         return sync.errors
 

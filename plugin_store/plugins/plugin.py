@@ -87,8 +87,9 @@ class BasePlugin:
 
     @property
     def _config(self) -> dict[str, Any]:
-        """The merged config, with references as they are. Each call returns a new dict."""
-        return self._merged(self._stored, self._pending)
+        """A copy of the merged config, with references as they are."""
+        config: dict[str, Any] = copy_json(self._merged(self._stored, self._pending))
+        return config
 
     def initialize(self, config: dict[str, Any] | None = None) -> None:
         """Take ``config`` as the defaults. They are never stored, and stored keys go over them.
@@ -184,8 +185,7 @@ class BasePlugin:
         return self._status not in (PluginStatus.DISCOVERED, PluginStatus.REGISTERED)
 
     def _merged(self, stored: Mapping[str, Any], pending: Mapping[str, Any]) -> dict[str, Any]:
-        merged: dict[str, Any] = copy_json({**self._defaults, **stored, **pending})
-        return merged
+        return {**self._defaults, **stored, **pending}
 
     def _keep(self, pending: Mapping[str, Any]) -> None:
         """Move pending keys to the stored layer, except keys that set_config has set again since."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import wraps
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from plugin_store.errors import PluginStateError
 
@@ -16,8 +16,8 @@ from .events import Event
 if TYPE_CHECKING:
     from .manager import PluginManager
 
-Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Turn:
@@ -73,13 +73,11 @@ class Turn:
                     del self._announcer["is"]
 
 
-def one_change(
-    method: Callable[Concatenate[PluginManager, Parameters], Result],
-) -> Callable[Concatenate[PluginManager, Parameters], Result]:
+def one_change(method: Method) -> Method:
     """Have a method of the manager run as one change, and its events dispatched when it has ended."""
 
     @wraps(method)
-    def change(self: PluginManager, /, *args: Parameters.args, **kwargs: Parameters.kwargs) -> Any:
+    def change(self: PluginManager, *args: Any, **kwargs: Any) -> Any:
         if self._turn.pid != os.getpid():
             self._turn = Turn()
         turn = self._turn
@@ -88,4 +86,4 @@ def one_change(
         finally:
             turn.announce(self.event_dispatcher.dispatch)
 
-    return change
+    return cast(Method, change)

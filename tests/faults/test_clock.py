@@ -12,7 +12,7 @@ from psycopg_pool import ConnectionPool
 from recorder import Service
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
-from plugin_store.testing import _at_once
+from plugin_store.testing.concurrency import at_once
 
 TICK = timedelta(microseconds=1)
 
@@ -99,7 +99,7 @@ def test_so_does_it_of_many_at_once(pool: ConnectionPool[Any], connection: psyco
                     continue
                 break
 
-    _at_once(8, count)
+    at_once(8, count)
     assert repository.get_by_name("a").config == {"count": 200}
 
 

@@ -1,0 +1,107 @@
+"""The contract for stores holds in memory, and fails for stores that break a promise."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from plugin_store import InMemoryPluginConfigStore, PluginConfig
+from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
+
+
+class TestInMemory(PluginConfigStoreContract, ConcurrentPluginConfigStoreContract):
+    @pytest.fixture
+    def store(self) -> InMemoryPluginConfigStore:
+        return InMemoryPluginConfigStore()
+
+
+def test_updated_at_grows_when_the_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return next(times)
+
+    first = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    times = (first - timedelta(hours=turn) for turn in range(5))
+    monkeypatch.setattr(sys.modules[InMemoryPluginConfigStore.__module__], "datetime", Clock)
+    store = InMemoryPluginConfigStore()
+    versions = [store.save_config("analytics", {"turn": turn}).updated_at for turn in range(5)]
+    assert versions == [first + timedelta(microseconds=turn) for turn in range(5)]
+
+
+class ReplacesTheConfig(InMemoryPluginConfigStore):
+    def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
+        row = super().save(plugin_name, status)
+        return row if config is None else super().save_config(plugin_name, config)
+
+
+class SortsLikeADictionary(InMemoryPluginConfigStore):
+    def get_all(self) -> list[PluginConfig]:
+        return sorted(super().get_all(), key=lambda row: row.plugin_name.casefold())
+
+
+class ForgetsWhenItWasEnabled(InMemoryPluginConfigStore):
+    def get_by_name(self, plugin_name: str) -> PluginConfig | None:
+        row = super().get_by_name(plugin_name)
+        return row and replace(row, enabled_at=None)
+
+
+class ForgetsTheTimeZone(InMemoryPluginConfigStore):
+    def get_all(self) -> list[PluginConfig]:
+        return [
+            replace(row, updated_at=row.updated_at and row.updated_at.replace(tzinfo=None)) for row in super().get_all()
+        ]
+
+
+class IgnoresTheVersion(InMemoryPluginConfigStore):
+    def save_config(self, plugin_name: str, config: dict[str, Any], **_: object) -> PluginConfig:
+        return super().save_config(plugin_name, config)
+
+
+class ReadsAndThenWrites(InMemoryPluginConfigStore):
+    def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
+        row = self.get_by_name(plugin_name) or PluginConfig(plugin_name)
+        time.sleep(0.001)  # long enough for another thread to write
+        return self.save_config(plugin_name, {k: v for k, v in row.config.items() if k not in remove} | changes)
+
+
+class SavesOneByOne(InMemoryPluginConfigStore):
+    def save_many(self, configs: Iterable[PluginConfig]) -> None:
+        for row in configs:
+            time.sleep(0.001)  # long enough for another thread to look
+            super().save_many([row])
+
+
+class FailsInAThread(InMemoryPluginConfigStore):
+    def delete(self, plugin_name: str) -> bool:
+        raise AssertionError("this store is not made for threads")
+
+
+PLAIN, CONCURRENT = PluginConfigStoreContract(), ConcurrentPluginConfigStoreContract()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "promise"),
+    [
+        (ReplacesTheConfig, PLAIN.test_save_merges_top_level_keys),
+        (SortsLikeADictionary, PLAIN.test_rows_are_ordered_by_code_point),
+        (ForgetsWhenItWasEnabled, PLAIN.test_reads_return_the_same_rows),
+        (ForgetsTheTimeZone, PLAIN.test_new_row_has_the_timestamps_of_its_status),
+        (SavesOneByOne, PLAIN.test_save_many_refuses_a_repeated_name),
+        (IgnoresTheVersion, CONCURRENT.test_concurrent_changes_of_one_version_have_one_winner),
+        (ReadsAndThenWrites, CONCURRENT.test_concurrent_changes_of_different_keys_all_win),
+        (SavesOneByOne, CONCURRENT.test_save_many_is_atomic_and_never_deadlocks),
+        (FailsInAThread, CONCURRENT.test_concurrent_deletes_report_one_success),
+    ],
+)
+def test_contract_fails_for_a_wrong_store(
+    wrong: type[InMemoryPluginConfigStore], promise: Callable[[InMemoryPluginConfigStore], None]
+) -> None:
+    # pytest.fail raises no Exception, but a BaseException of its own.
+    with pytest.raises((AssertionError, ValueError, pytest.fail.Exception)):
+        promise(wrong())
+    promise(InMemoryPluginConfigStore())

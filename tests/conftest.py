@@ -24,7 +24,7 @@ from servers import Server
 
 from plugin_store import PluginConfigRepository
 from plugin_store.cli.migrate import migrate
-from plugin_store.embedded import EmbeddedPostgres
+from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 pytest.register_assert_rewrite("plugin_store.testing")
 settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_fuzz.py: --hypothesis-profile=long

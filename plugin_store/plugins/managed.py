@@ -85,7 +85,7 @@ class Managed:
             error = exc
         # Raise outside the except block: inside it, Python chains the original error, and a log would show its secret.
         secret = self._holds_secret(config)
-        text = str(error) if isinstance(error, ValueError) and not secret else text_of(error, secret=secret)
+        text = text_of(error, secret=secret).removeprefix("ValueError: ")
         raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {text}") from (None if secret else error)
 
     def configure(self, stored: dict[str, Any], settings: Any, origin: str) -> BaseException | None:
@@ -140,7 +140,7 @@ class Managed:
             elif undo_error is not None:
                 self.fail("on_disable" if on else "on_enable", undo_error, row)
             elif plugin.status is not PluginStatus.ERROR:
-                self.failure = self._skipped = None
+                self.failure = None
         if isinstance(error, KeyboardInterrupt):
             raise error
         return error
@@ -155,11 +155,11 @@ class Managed:
         self.plugin._status = PluginStatus.ERROR
         self._note("failed", self.name, reason=text)
 
-    def skip(self, reason: str) -> None:
-        """Log why the plugin does not run, if the reason is new."""
-        if self._skipped != reason:
-            self._skipped = reason
+    def skip(self, reason: str | None) -> None:
+        """Log why the plugin does not run, if the reason is new. None: it need not run, or it runs."""
+        if reason is not None and self._skipped != reason:
             logger.warning("plugin %r is not enabled: %s", self.name, reason)
+        self._skipped = reason
 
     def _holds_secret(self, config: Mapping[str, Any]) -> bool:
         return holds_secret(config, self.plugin.metadata.secret_keys)

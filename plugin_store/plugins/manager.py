@@ -23,7 +23,6 @@ from plugin_store.stores.validation import check_name, checked_changes
 from .apply import LOCAL, Sync, SyncReport
 from .events import Event, EventDispatcher
 from .managed import Managed
-from .plan import NOT_HERE
 from .plugin import BasePlugin, PluginStatus, check_plugin
 from .turn import Turn, one_change
 
@@ -61,8 +60,7 @@ class PluginManager:
         self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
         self._plugins: dict[str, Managed] = {}
         self._rows: dict[str, PluginConfig] = {}  # as last read or written
-        self._unregistered: set[str] = set()  # names of enabled rows without a plugin
-        self._named: set[str] = set()  # those of them that the log has named
+        self._named: set[str] = set()  # enabled rows without a plugin that the log has named
         self._report = SyncReport()
         self._turn = Turn()
 
@@ -286,23 +284,10 @@ class PluginManager:
         """Read all rows, or only the rows of these names if the others are known."""
         if names is None or not self._rows:
             self._rows = {row.plugin_name: row for row in store.get_all()}
-            self._unregistered, names = set(), self._rows
-        else:
-            read = {name: store.get_by_name(name) for name in names}
-            for name, row in read.items():
-                self._rows.pop(name, None)
-                if row is not None:
-                    self._rows[name] = row
-            names = read
-        for name in names:
-            row = self._rows.get(name)
-            if row is None or row.status == DISABLED or name in self._plugins:
-                self._unregistered.discard(name)
-            else:
-                self._unregistered.add(name)
-        for name in sorted(self._unregistered - self._named):
-            logger.warning("plugin %r has an enabled row, but is not registered here", name)
-        self._named |= self._unregistered
+            return
+        read = {name: store.get_by_name(name) for name in names}
+        kept = {name: row for name, row in self._rows.items() if name not in read}
+        self._rows = kept | {name: row for name, row in read.items() if row is not None}
 
     def _apply(
         self,
@@ -313,8 +298,10 @@ class PluginManager:
     ) -> dict[str, BaseException]:
         sync = Sync(self._plugins, self._rows, asked=asked or {}, configured=configured, retry_failed=retry_failed)
         sync.run()
-        sync.report.skipped.update(dict.fromkeys(sorted(self._unregistered - self._plugins.keys()), NOT_HERE))
         self._report = sync.report
+        for name in sorted(sync.report.skipped.keys() - self._plugins.keys() - self._named):
+            logger.warning("plugin %r has an enabled row, but is not registered here", name)
+            self._named.add(name)
         return sync.errors
 
     def _save(self, managed: Managed, status: str) -> None:

@@ -35,8 +35,9 @@ def make_plan(
     skip = {name: NOT_HERE for name in sorted(wanted) if name not in needs}
     skip |= {name: blocked[name] for name in sorted(wanted) if name in blocked}
     skip |= _reasons({name: _first_missing(needs[name], able) for name in possible if name not in able})
-    runs_on = dependency_order({name: running & set(needs.get(name, ())) for name in sorted(running)})
-    return Plan([name for name in reversed(runs_on) if name not in able], run, skip)
+    running_order = dependency_order({name: running & set(needs.get(name, ())) for name in sorted(running)})
+    cyclic = sorted(running - set(running_order))  # if metadata changed while the plugins ran
+    return Plan([name for name in [*cyclic, *reversed(running_order)] if name not in able], run, skip)
 
 
 def dependency_order(needs: Mapping[str, Collection[str]]) -> list[str]:

@@ -68,8 +68,8 @@ class Turn:
                     return
                 while self.events:
                     dispatch(self.events.popleft())
-            finally:
-                if self._announcer.get("is") is me:
+            finally:  # nothing is called here, as in run()
+                if "is" in self._announcer and self._announcer["is"] is me:
                     del self._announcer["is"]
 
 

@@ -36,7 +36,7 @@ def _translate(exc: psycopg.Error) -> StoreError:
     reason = str(exc).strip() or type(exc).__name__
     state = exc.sqlstate
     if state is not None and state.startswith("23"):  # a constraint: the detail would show the whole row
-        reason = exc.diag.message_primary or reason
+        reason = "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_hint))) or reason
     if connection_lost(exc):
         happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
         return StoreUnavailableError(f"the database {happened}: {reason}")

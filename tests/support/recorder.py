@@ -1,51 +1,114 @@
-"""A plugin that notes what happens to it, and a service of such plugins, for the tests that follow a table."""
+"""A plugin that records its hooks, a store that fails on request, and a service of such plugins."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from plugin_store import BasePlugin, Event, PluginConfigStore, PluginManager, PluginMetadata
+from plugin_store import (
+    BasePlugin,
+    Event,
+    InMemoryPluginConfigStore,
+    PluginConfig,
+    PluginConfigStore,
+    PluginManager,
+    PluginMetadata,
+    StoreUnavailableError,
+)
+
+EVENTS = ("registered", "initialized", "enabled", "disabled", "config_changed", "failed")
 
 
 class Recorder(BasePlugin):
-    """Notes the calls of its hooks in ``calls``; ``then`` has what a hook is to do besides, by its name."""
+    """Appends ``(name, hook, *details)`` to ``calls``.
 
-    def __init__(self, name: str, *needs: str, calls: list[tuple[Any, ...]] | None = None) -> None:
+    ``then`` maps a hook's name to a function that the hook calls. Hooks that are called in an order that is not legal
+    are in ``illegal``.
+    """
+
+    def __init__(
+        self, name: str, *needs: str, calls: list[tuple[Any, ...]] | None = None, secret_keys: Sequence[str] = ()
+    ) -> None:
         super().__init__()
-        self._metadata = PluginMetadata(name, "1.0.0", "tests", "Notes what happens to it.", list(needs))
+        self.metadata = PluginMetadata(name, "1.0.0", "tests", "Records its hooks.", list(needs), secret_keys)
         self.calls: list[tuple[Any, ...]] = [] if calls is None else calls
+        self.illegal: list[str] = []
         self.then: dict[str, Callable[[], object]] = {}
+        self.parse: Callable[[dict[str, Any]], Any] = lambda config: None
         self.running = False
 
-    @property
-    def metadata(self) -> PluginMetadata:
-        return self._metadata
+    def validate_config(self, config: dict[str, Any]) -> Any:
+        return self.parse(config)
 
     def on_enable(self) -> None:
-        assert not self.running, f"{self.metadata.name} is enabled twice"
-        self._note("on_enable")
+        self._record("on_enable", expected=not self.running)
         self.running = True
 
     def on_disable(self) -> None:
-        assert self.running, f"{self.metadata.name} is disabled, and was not enabled"
-        self.running = False
-        self._note("on_disable")
+        was, self.running = self.running, False
+        self._record("on_disable", expected=was)
 
     def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        assert self.running, f"{self.metadata.name} is told of a config, and is not enabled"
-        self._note("on_config_changed", old, new)
+        self._record("on_config_changed", old, new, expected=self.running)
 
-    def _note(self, hook: str, *details: Any) -> None:
+    @property
+    def hooks(self) -> list[str]:
+        """The names of the hooks that were called on this plugin."""
+        return [hook for name, hook, *_ in self.calls if name == self.metadata.name]
+
+    def fail(self, *hooks: str, error: BaseException | None = None) -> None:
+        """Make these hooks raise, and no others."""
+        self.then = dict.fromkeys(hooks, raising(error or ValueError(f"{self.metadata.name} failed")))
+
+    def _record(self, hook: str, *details: Any, expected: bool) -> None:
+        if not expected:
+            self.illegal.append(hook)
         self.calls.append((self.metadata.name, hook, *details))
         self.then.get(hook, bool)()
 
 
-class Service:
-    """A manager with plugins of the given names and needs, restored, as a process has them at start-up.
+def raising(error: BaseException) -> Callable[..., None]:
+    """Return a function that raises the error."""
 
-    ``calls`` notes the hooks of all of them, in order, and ``events`` what is announced: name, plugin, origin.
+    def function(*args: object) -> None:
+        raise error
+
+    return function
+
+
+class FailingStore(InMemoryPluginConfigStore):
+    """Appends calls to ``called``. Methods in ``fails`` raise. ``before`` and ``after`` map methods to functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails: set[str] = set()
+        self.called: list[tuple[Any, ...]] = []
+        self.before: dict[str, Callable[[], object]] = {}
+        self.after: dict[str, Callable[[], object]] = {}
+
+    def __getattribute__(self, method: str) -> Any:
+        found = super().__getattribute__(method)
+        if method not in ("get_by_name", "get_all", "save", "save_config", "update_config", "add"):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.called.append((method, *args))
+            self.before.get(method, bool)()
+            if method in self.fails:
+                raise StoreUnavailableError("the database is away")
+            result = found(*args, **kwargs)
+            self.after.get(method, bool)()
+            return result
+
+        return call
+
+
+class Service:
+    """A manager with plugins of the given names and needs, restored, as a process has them after its start.
+
+    ``calls`` has the hooks of all plugins in order. ``events`` has (event, plugin, origin).
     """
 
     def __init__(
@@ -77,13 +140,52 @@ class Service:
         return {plugin.metadata.name for plugin in self.manager.get_enabled_plugins()}
 
     def state(self) -> dict[str, str]:
-        """What must be the same in all processes: of each plugin its config, as JSON, if it is enabled or not."""
+        """Return of each plugin whether it is enabled, and its config as JSON. It is the same in all processes."""
         return {
             name: f"{'enabled' if name in self.enabled else 'not enabled'} {json.dumps(plugin._config, sort_keys=True)}"
             for name, plugin in self.plugins.items()
         }
 
     def forget(self) -> None:
-        """Begin a new page of ``calls`` and ``events``."""
+        """Clear ``calls`` and ``events``."""
         self.calls.clear()
         self.events.clear()
+
+
+def started(store: PluginConfigStore | None, *plugins: BasePlugin, **defaults: Any) -> PluginManager:
+    """Return a manager with these plugins registered and initialized. Nothing is restored."""
+    manager = PluginManager(config_repo=store)
+    for plugin in plugins:
+        manager.register_plugin(plugin)
+        manager.initialize_plugin(plugin.metadata.name, dict(defaults))
+    return manager
+
+
+def events_of(manager: PluginManager) -> list[tuple[str, str]]:
+    """Return a list to which the manager's next events are added as (event, plugin)."""
+    events: list[tuple[str, str]] = []
+    for name in EVENTS:
+        manager.event_dispatcher.add_listener(
+            f"plugin.{name}", lambda event: events.append((event.name[7:], event.data["plugin_name"]))
+        )
+    return events
+
+
+def rows(store: PluginConfigStore) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Return the status and config of each row, by plugin."""
+    return {row.plugin_name: (row.status, row.config) for row in store.get_all()}
+
+
+def stored(**statuses: str) -> InMemoryPluginConfigStore:
+    """Return a store with rows of these statuses."""
+    store = InMemoryPluginConfigStore()
+    store.save_many([PluginConfig(name, status) for name, status in statuses.items()])
+    return store
+
+
+def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    """Return when the condition holds. Fail if it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

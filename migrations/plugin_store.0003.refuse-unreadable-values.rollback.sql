@@ -1,0 +1,21 @@
+ALTER TABLE IF EXISTS plugin_config
+    DROP CONSTRAINT IF EXISTS plugin_config_config_readable,
+    DROP CONSTRAINT IF EXISTS plugin_config_times_readable;
+
+-- As in migration 0002. The triggers that call it go with that one.
+CREATE OR REPLACE FUNCTION plugin_config_notify() RETURNS trigger LANGUAGE plpgsql AS $notify$
+BEGIN
+    IF TG_OP IN ('UPDATE', 'DELETE') THEN
+        PERFORM pg_notify('plugin_config', OLD.plugin_name);
+    END IF;
+    IF TG_OP IN ('UPDATE', 'INSERT') THEN
+        PERFORM pg_notify('plugin_config', NEW.plugin_name);
+    ELSIF TG_OP = 'TRUNCATE' THEN
+        PERFORM pg_notify('plugin_config', '');
+    END IF;
+    RETURN NULL;
+END
+$notify$;
+
+COMMENT ON FUNCTION plugin_config_notify() IS
+    'Announces changes of plugin_config on the channel plugin_config, with the plugin''s name as payload.';

@@ -1,0 +1,97 @@
+"""Whether the table that the search_path gives is plugin_store's, whole and unambiguous; and its repair."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from .driver_errors import translated_errors
+from .statements import folder, load_statement
+
+INSPECT_SCHEMA = load_statement("inspect_schema")
+OLDEST_SERVER = 140000
+
+
+@dataclass(frozen=True)
+class SchemaState:
+    """What a session sees as plugin_config. ``missing_*`` and ``idle_triggers`` concern the first table found."""
+
+    server_version: int  # 140005 is 14.5
+    creates_in: str | None  # the schema in which CREATE TABLE would make a table
+    schemas: list[str]  # the schemas of the search_path that have a table of this name, in its order
+    missing_columns: list[str]
+    missing_constraints: list[str]
+    idle_triggers: list[str]  # missing or disabled
+    row_security: bool  # row-level security applies to this role
+    replication_role: str  # triggers do not fire in a session that has "replica"
+
+    @property
+    def schema(self) -> str | None:
+        """The schema whose table is used, or None if there is no table."""
+        return self.schemas[0] if self.schemas else None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the table is another's: it lacks columns of ours."""
+        return bool(self.schemas and self.missing_columns)
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the table is ours and repair_schema can help it."""
+        return bool(self.schemas and not self.foreign and (self.missing_constraints or self.idle_triggers))
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, each with its cure; an empty list if all is well."""
+        table = f"the table plugin_config in schema {self.schema!r}"
+        if self.server_version < OLDEST_SERVER:
+            version = f"{self.server_version // 10_000}.{self.server_version % 10_000}"
+            return [f"the server is PostgreSQL {version}: plugin_store needs PostgreSQL 14 or later"]
+        if not self.schemas:
+            return ["there is no table plugin_config in the search_path: run `plugin-store migrate`"]
+        if self.foreign:
+            columns = ", ".join(self.missing_columns)
+            return [
+                f"{table} is not plugin_store's, for it has no column {columns}: put plugin_store into another schema "
+                "by the role's or the URL's search_path"
+            ]
+        found = []
+        if hidden := self.schemas[1:]:
+            found.append(
+                f"{table} hides the one in {', '.join(map(repr, hidden))}: set search_path to the schema that is in "
+                "use, or drop the table that is not"
+            )
+        if self.missing_constraints:
+            found.append(f"{table} lacks {', '.join(self.missing_constraints)}: run `plugin-store migrate`")
+        if self.idle_triggers:
+            triggers = ", ".join(self.idle_triggers)
+            found.append(f"{table} has triggers missing or disabled, {triggers}: run `plugin-store migrate`")
+        if self.row_security:
+            found.append(f"row-level security on {table} applies to this role: give the role BYPASSRLS, or disable it")
+        if self.replication_role == "replica":
+            found.append("session_replication_role is 'replica' in this session, so no trigger stamps a row: reset it")
+        return found
+
+
+def inspect_schema(connection: psycopg.Connection[Any]) -> SchemaState:
+    """Return the state of the table as this session sees it: one statement, which changes nothing."""
+    with translated_errors():
+        state = psycopg.Cursor(connection, row_factory=class_row(SchemaState)).execute(INSPECT_SCHEMA).fetchone()
+    assert state is not None  # the statement returns one row, whatever it finds
+    return state
+
+
+def repair_schema(connection: psycopg.Connection[Any]) -> None:
+    """Run all migrations' statements again, in one transaction: makes and enables triggers, adds CHECKs of 0003.
+
+    The role must own the table. The search_path must give the schema of the table first.
+    """
+    migrations = folder("migrations")
+    names = [name for name in os.listdir(migrations) if name.endswith(".sql") and not name.endswith(".rollback.sql")]
+    with translated_errors(), connection.transaction():
+        for name in sorted(names):
+            with open(os.path.join(migrations, name), "rb") as file:
+                connection.execute(file.read())

@@ -1,0 +1,46 @@
+-- What the search_path gives for plugin_config, in one row: the schemas that have it, and what the first of them lacks.
+WITH found AS (
+    SELECT position, nspname, pg_class.oid
+      FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, position)
+      JOIN pg_namespace ON nspname = schema
+      JOIN pg_class ON relnamespace = pg_namespace.oid
+     WHERE relname = 'plugin_config'
+)
+SELECT current_setting('server_version_num')::int AS server_version,
+       current_schema()::text AS creates_in,
+       ARRAY(SELECT nspname::text FROM found ORDER BY position) AS schemas,
+       ARRAY(SELECT name
+               FROM unnest(ARRAY[
+                        'id', 'plugin_name', 'status', 'config', 'enabled_at', 'disabled_at', 'created_at', 'updated_at'
+                    ]) AS wanted (name)
+              WHERE NOT EXISTS (SELECT FROM pg_attribute
+                                 WHERE attrelid = used.oid AND attname = name AND NOT attisdropped)
+       ) AS missing_columns,
+       ARRAY(SELECT name
+               FROM unnest(ARRAY[
+                        'plugin_config_pkey',
+                        'plugin_config_plugin_name_key',
+                        'plugin_config_plugin_name_not_empty',
+                        'plugin_config_status_known',
+                        'plugin_config_config_is_object',
+                        'plugin_config_config_readable',
+                        'plugin_config_times_readable'
+                    ]) AS wanted (name)
+              WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = used.oid AND conname = name)
+       ) AS missing_constraints,
+       -- A trigger fires in ordinary sessions if it is enabled for the origin (O) or always (A).
+       ARRAY(SELECT name
+               FROM unnest(ARRAY[
+                        'plugin_config_stamp',
+                        'plugin_config_notify_rows',
+                        'plugin_config_notify_update',
+                        'plugin_config_notify_truncate'
+                    ]) AS wanted (name)
+              WHERE NOT EXISTS (SELECT FROM pg_trigger
+                                 WHERE tgrelid = used.oid AND tgname = name AND tgenabled IN ('O', 'A'))
+       ) AS idle_triggers,
+       coalesce(row_security_active(used.oid), false) AS row_security,
+       current_setting('session_replication_role') AS replication_role
+  FROM (SELECT oid FROM found ORDER BY position LIMIT 1) AS first
+ RIGHT JOIN (SELECT) AS always ON true
+ CROSS JOIN LATERAL (SELECT first.oid) AS used

@@ -1,0 +1,53 @@
+"""What the table's triggers announce on the channel plugin_config."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import psycopg
+import pytest
+
+SILENT = [
+    "UPDATE plugin_config SET status = status, config = config",
+    """UPDATE plugin_config SET config = '{"key": 1.0}' WHERE plugin_name = 'a'""",
+    "UPDATE plugin_config SET enabled_at = now(), updated_at = now()",
+    "UPDATE plugin_config SET status = 'disabled' WHERE plugin_name = 'none'",
+    "DELETE FROM plugin_config WHERE plugin_name = 'none'",
+    """INSERT INTO plugin_config (plugin_name) VALUES ('a') ON CONFLICT DO NOTHING""",
+]
+TELLING = {
+    "UPDATE plugin_config SET status = 'disabled' WHERE plugin_name = 'a'": ["a"],
+    """UPDATE plugin_config SET config = '{"key": true}' WHERE plugin_name = 'a'""": ["a"],
+    "INSERT INTO plugin_config (plugin_name) VALUES ('c'), (repeat('\U0001f980', 100))": ["c", "\U0001f980" * 100],
+    "DELETE FROM plugin_config WHERE plugin_name = 'a'": ["a"],
+    "UPDATE plugin_config SET plugin_name = '\"new\"' WHERE plugin_name = 'a'": ["a", '"new"'],
+    "UPDATE plugin_config SET config = '{}'": ["a", "b"],
+    "TRUNCATE plugin_config": [None],
+    "SET session_replication_role = replica; DELETE FROM plugin_config": ["a", "b"],
+}
+
+
+def announced(connection: psycopg.Connection[Any], statement: str) -> list[Any]:
+    """Return the payloads of the statement, decoded."""
+    connection.execute("LISTEN plugin_config")
+    connection.execute("""INSERT INTO plugin_config (plugin_name, status, config)
+        VALUES ('a', 'enabled', '{"key": 1}'), ('b', 'disabled', '{"key": 1}')""")
+    list(connection.notifies(timeout=0))
+    connection.execute(statement.encode())
+    connection.execute("NOTIFY plugin_config, 'end'")
+    payloads = [notify.payload for notify in connection.notifies(timeout=0)]
+    assert payloads.pop() == "end"
+    return [json.loads(payload) for payload in payloads]
+
+
+@pytest.mark.parametrize("statement", SILENT)
+def test_statement_announces_nothing_when_nothing_changes(connection: psycopg.Connection[Any], statement: str) -> None:
+    assert announced(connection, statement) == []
+
+
+@pytest.mark.parametrize(("statement", "names"), TELLING.items())
+def test_change_announces_schema_and_plugins(
+    connection: psycopg.Connection[Any], statement: str, names: list[str | None]
+) -> None:
+    assert announced(connection, statement) == [{"schema": "public", "plugin": name} for name in names]

@@ -322,11 +322,12 @@ class PluginManager:
     def _add(self, managed: Managed) -> None:
         """Store a row for a default plugin, unless another process made it meanwhile."""
         pending = dict(managed.plugin._pending)
-        row = self._store.add(managed.name, ENABLED, managed.storable(pending))
-        self._rows[managed.name] = row
+        values = managed.storable(pending)
+        row = self._rows[managed.name] = self._store.add(managed.name, ENABLED, values)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
-        managed.plugin._keep(pending)
+        if row.config == values:  # else the row is another process's
+            managed.plugin._keep(pending)
 
     def _take(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row whose config was stored here. ``pending`` are the keys that it replaces."""

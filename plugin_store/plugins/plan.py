@@ -34,7 +34,9 @@ def make_plan(
     able = set(run)
     skip = {name: NOT_HERE for name in sorted(wanted) if name not in needs}
     skip |= {name: blocked[name] for name in sorted(wanted) if name in blocked}
-    skip |= _reasons({name: _first_missing(needs[name], able) for name in possible if name not in able})
+    missing = {name: _first_missing(needed, able) for name, needed in needs.items() if name not in able}
+    reasons = _reasons({name: need for name, need in missing.items() if need is not None})
+    skip |= {name: reasons[name] for name in possible if name not in able}
     running_order = dependency_order({name: running & set(needs.get(name, ())) for name in sorted(running)})
     cyclic = sorted(running - set(running_order))  # if metadata changed while the plugins ran
     return Plan([name for name in [*cyclic, *reversed(running_order)] if name not in able], run, skip)
@@ -66,8 +68,8 @@ def dependency_missing(name: str) -> str:
     return f"Dependency {name!r} not enabled"
 
 
-def _first_missing(needed: Collection[str], able: Set[str]) -> str:
-    return next(need for need in needed if need not in able)
+def _first_missing(needed: Collection[str], able: Set[str]) -> str | None:
+    return next((need for need in needed if need not in able), None)
 
 
 def _reasons(missing: Mapping[str, str]) -> dict[str, str]:

@@ -58,6 +58,11 @@ def test_plan_names_cycle() -> None:
     assert plan.skip == {"a": cycle, "b": cycle, "c": cycle, "d": "Dependency 'a' not enabled"}
 
 
+def test_plan_names_cycle_through_unwanted_plugin() -> None:
+    plan = make_plan(["a"], {"a": ["b"], "b": ["a"]}, set(), {})
+    assert plan == Plan([], [], {"a": "dependency cycle: a -> b -> a"})
+
+
 def test_plan_names_self_dependency_as_cycle() -> None:
     assert make_plan(["a"], {"a": ["a"]}, set(), {}).skip == {"a": "dependency cycle: a -> a"}
 

@@ -1,0 +1,335 @@
+"""A plugin's config: defaults, then stored, then pending, merged by top-level key."""
+
+from threading import Thread
+from typing import Any
+
+import pytest
+from recorder import FailingStore, Recorder, rows, started
+
+from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginStatus
+
+
+def running(config: dict[str, Any] | None = None, **defaults: Any) -> tuple[Any, InMemoryPluginConfigStore, Recorder]:
+    """Return a manager whose plugin ``mail`` runs with this stored config, its store and the plugin."""
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    store.save("mail", "enabled", config or {})
+    manager = started(store, mail, **defaults)
+    manager.load_persisted_state()
+    assert manager.is_enabled("mail")
+    mail.calls.clear()
+    return manager, store, mail
+
+
+def refuse_port_0(config: dict[str, Any]) -> Any:
+    if config.get("port") == 0:
+        raise ValueError("port must not be 0")
+    return ("parsed", config.get("port"))
+
+
+def test_config_merges_defaults_stored_and_pending() -> None:
+    _, _, mail = running({"b": 2, "c": 2}, a=1, b=1, c=1)
+    mail.set_config("c", 3)
+    assert mail._config == {"a": 1, "b": 2, "c": 3}
+    assert [mail.get_config(key) for key in "abc"] == [1, 2, 3]
+
+
+def test_config_merges_top_level_only() -> None:
+    _, _, mail = running({"tls": {"on": True}}, tls={"on": False, "ca": "x"})
+    assert mail.get_config("tls") == {"on": True}
+
+
+def test_get_config_returns_default_when_key_is_missing() -> None:
+    _, _, mail = running({"none": None})
+    assert mail.get_config("absent") is None
+    assert mail.get_config("absent", 7) == 7
+    assert mail.get_config("none", 7) is None
+
+
+def test_get_config_returns_copy() -> None:
+    manager, store, mail = running({"hosts": ["a"], "tls": {"ca": ["x"]}})
+    mail.get_config("hosts").append("b")
+    mail.get_config("tls")["ca"].append("y")
+    assert mail._config == {"hosts": ["a"], "tls": {"ca": ["x"]}}
+    store.update_config("mail", {"hosts": ["c"]})
+    manager.sync()
+    assert mail.get_config("hosts") == ["c"]
+    manager.enable_plugin("mail")
+    assert rows(store)["mail"][1] == {"hosts": ["c"], "tls": {"ca": ["x"]}}
+
+
+def test_set_config_copies_value() -> None:
+    manager, store, mail = running()
+    mail.set_config("hosts", hosts := ["a"])
+    hosts.append("b")
+    manager.enable_plugin("mail")
+    assert rows(store)["mail"][1] == {"hosts": ["a"]}
+
+
+def test_initialize_copies_defaults() -> None:
+    defaults: dict[str, Any] = {"hosts": ["a"]}
+    mail = Recorder("mail")
+    mail.initialize(defaults)
+    defaults["hosts"].append("b")
+    assert mail.get_config("hosts") == ["a"]
+
+
+def test_private_config_is_replaced() -> None:
+    manager, _, mail = running({"a": 1})
+    before = mail._config
+    mail.set_config("b", 2)
+    manager.update_config("mail", {"c": 3})
+    assert before == {"a": 1}
+    before["a"] = 4
+    assert mail._config == {"a": 1, "b": 2, "c": 3}
+
+
+def test_defaults_are_never_stored() -> None:
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    manager = started(store, mail, password="sesame", port=25)
+    manager.enable_plugin("mail")
+    manager.disable_plugin("mail")
+    manager.save_config("mail", {"port": 587})
+    manager.update_config("mail", {"tls": True}, remove=["port"])
+    manager.enable_defaults("mail")
+    assert rows(store) == {"mail": ("disabled", {"tls": True})}
+    assert mail._config == {"password": "sesame", "port": 25, "tls": True}
+
+
+def test_new_default_holds_after_release() -> None:
+    store = InMemoryPluginConfigStore()
+    started(store, Recorder("mail"), interval=5, legacy=True).enable_defaults("mail")
+    second = Recorder("mail")
+    started(store, second, interval=10).load_persisted_state()
+    assert (second.status, second._config) == (PluginStatus.ENABLED, {"interval": 10})
+
+
+@pytest.mark.parametrize("method", ["enable_plugin", "disable_plugin"])
+def test_pending_config_is_stored_with_status(method: str) -> None:
+    manager, store, mail = running({"a": 1})
+    mail.set_config("b", 2)
+    store.update_config("mail", {"c": 3})
+    assert rows(store)["mail"][1] == {"a": 1, "c": 3}
+    getattr(manager, method)("mail")
+    assert rows(store)["mail"][1] == {"a": 1, "b": 2, "c": 3}
+    manager.sync()
+    assert mail._config == {"a": 1, "b": 2, "c": 3}
+
+
+def test_pending_config_survives_sync() -> None:
+    manager, store, mail = running()
+    mail.set_config("a", 1)
+    store.update_config("mail", {"a": 2, "b": 2})
+    manager.sync()
+    assert mail._config == {"a": 1, "b": 2}
+
+
+def test_pending_config_stays_pending_when_store_fails() -> None:
+    store, mail = FailingStore(), Recorder("mail")
+    manager = started(store, mail)
+    mail.set_config("a", 1)
+    store.fails = {"save"}
+    with pytest.raises(Exception, match="database is away"):
+        manager.enable_plugin("mail")
+    store.fails = set()
+    assert mail._config == {"a": 1}
+    manager.disable_plugin("mail")
+    assert rows(store) == {"mail": ("disabled", {"a": 1})}
+
+
+def test_hook_may_set_config() -> None:
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    manager = started(store, mail)
+    mail.then = {
+        "on_enable": lambda: mail.set_config("state", ["on"]),
+        "on_disable": lambda: mail.set_config("state", [*mail.get_config("state"), "off"]),
+    }
+    manager.enable_plugin("mail")
+    assert rows(store) == {"mail": ("enabled", {"state": ["on"]})}
+    manager.disable_plugin("mail")
+    assert rows(store) == {"mail": ("disabled", {"state": ["on", "off"]})}
+
+
+def test_key_set_while_storing_stays_pending() -> None:
+    store, mail = FailingStore(), Recorder("mail")
+    manager = started(store, mail)
+    mail.set_config("n", 1)
+    store.after["save"] = lambda: mail.set_config("n", 2)
+    manager.enable_plugin("mail")
+    store.after.clear()
+    assert (mail.get_config("n"), rows(store)["mail"][1]) == (2, {"n": 1})
+    manager.enable_plugin("mail")
+    assert rows(store)["mail"][1] == {"n": 2}
+
+
+def test_stored_config_of_others_stays_on_enable() -> None:
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    manager = started(store, mail, port=25)
+    manager.load_persisted_state()
+    mail.then["on_enable"] = lambda: store.save_config("mail", {"host": "a"})
+    manager.enable_plugin("mail")
+    assert rows(store) == {"mail": ("enabled", {"host": "a"})}
+    assert mail._config == {"port": 25}
+    manager.sync()
+    assert mail._config == {"port": 25, "host": "a"}
+
+
+def test_config_may_be_used_while_thread_sets_keys() -> None:
+    manager, store, mail = running(**{f"key {number}": number for number in range(200)})
+    end = False
+
+    def set_keys() -> None:
+        number = 0
+        while not end:
+            number += 1
+            mail.set_config(f"new {number % 50}", number)
+
+    thread = Thread(target=set_keys)
+    thread.start()
+    try:
+        for number in range(50):
+            (manager.disable_plugin if number % 2 else manager.enable_plugin)("mail")
+            assert all(value is not None for value in mail._config.values())
+    finally:
+        end = True
+        thread.join(60)
+    manager.enable_plugin("mail")
+    assert {key: value for key, value in mail._config.items() if key.startswith("new")} == rows(store)["mail"][1]
+
+
+def test_settings_are_none_without_validation() -> None:
+    _, _, mail = running({"port": 25})
+    assert mail.settings is None
+
+
+def test_settings_follow_each_way_of_config() -> None:
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    mail.parse = lambda config: dict(config)
+    manager = started(store, mail, a=0)
+    manager.enable_plugin("mail")
+    assert mail.settings == {"a": 0}
+    manager.save_config("mail", {"a": 1})
+    assert mail.settings == {"a": 1}
+    manager.update_config("mail", {"b": 2})
+    assert mail.settings == {"a": 1, "b": 2}
+    store.save_config("mail", {"c": 3})
+    manager.sync()
+    assert mail.settings == {"a": 0, "c": 3}
+    mail.set_config("c", 4)
+    manager.enable_plugin("mail")
+    assert mail.settings == {"a": 0, "c": 4}
+    manager.disable_plugin("mail")
+    manager.initialize_plugin("mail", {"a": 9})
+    manager.enable_plugin("mail")
+    assert mail.settings == {"a": 9, "c": 4}
+
+
+@pytest.mark.parametrize("store_it", ["save_config", "update_config"])
+def test_settings_follow_pending_config_that_is_stored(store_it: str) -> None:
+    manager, _, mail = running()
+    mail.parse = lambda config: dict(config)
+    mail.set_config("port", 587)
+    getattr(manager, store_it)("mail", {"port": 587} if store_it == "save_config" else {})
+    assert mail.settings == {"port": 587}
+
+
+def test_validate_config_sees_merged_resolved_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "t0ken")
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    store.save_config("mail", {"token": {"$env": "TOKEN"}, "list": [{"$env": "TOKEN"}]})
+    seen: list[dict[str, Any]] = []
+    mail.parse = seen.append
+    manager = started(store, mail, port=25)
+    mail.set_config("n", 1)
+    manager.enable_plugin("mail")
+    assert seen == [{"port": 25, "token": "t0ken", "list": ["t0ken"], "n": 1}]
+
+
+def test_validate_config_may_change_its_argument() -> None:
+    manager, store, mail = running()
+
+    def parse(config: dict[str, Any]) -> None:
+        config["hosts"].append("b")
+        config.pop("port")
+
+    mail.parse = parse
+    manager.save_config("mail", {"hosts": ["a"], "port": 25})
+    assert mail._config == rows(store)["mail"][1] == {"hosts": ["a"], "port": 25}
+
+
+def test_validate_config_runs_when_status_is_unchanged_only_once() -> None:
+    manager, _, mail = running({"port": 25})
+    checked: list[dict[str, Any]] = []
+    mail.parse = checked.append
+    manager.sync()
+    manager.sync(retry_failed=True)
+    assert checked == []
+
+
+@pytest.mark.parametrize("method", ["save_config", "update_config", "check_config"])
+def test_refused_config_is_not_stored(method: str) -> None:
+    manager, store, mail = running({"port": 25})
+    mail.parse = refuse_port_0
+    with pytest.raises(InvalidConfigError, match="plugin 'mail' refuses this config: port must not be 0"):
+        getattr(manager, method)("mail", {"port": 0})
+    assert rows(store) == {"mail": ("enabled", {"port": 25})}
+    assert (mail._config, mail.hooks) == ({"port": 25}, [])
+
+
+@pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults", "load_persisted_state"])
+def test_running_plugin_stops_when_stored_config_is_refused(call: str) -> None:
+    manager, store, mail = running({"port": 25})
+    mail.parse = refuse_port_0
+    store.update_config("mail", {"port": 0})
+    if call == "enable_plugin":
+        with pytest.raises(InvalidConfigError, match="port must not be 0"):
+            manager.enable_plugin("mail")
+    else:
+        getattr(manager, call)(*["mail"] * (call == "enable_defaults"))
+    assert not manager.is_enabled("mail")
+    assert (mail.hooks, mail._config) == (["on_disable"], {"port": 25})
+    assert "port must not be 0" in manager.last_report.skipped["mail"]
+    assert rows(store) == {"mail": ("enabled", {"port": 0})}
+    store.update_config("mail", {"port": 26})
+    assert manager.sync().restored == ["mail"]
+    assert mail.settings == ("parsed", 26)
+
+
+@pytest.mark.parametrize("call", ["load_persisted_state", "enable_plugin", "enable_defaults"])
+def test_plugin_does_not_start_when_config_is_refused(call: str) -> None:
+    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    mail.parse = refuse_port_0
+    if call == "load_persisted_state":
+        store.save("mail", "enabled", {"port": 0})
+    manager = started(store, mail, port=0)
+    if call == "enable_plugin":
+        with pytest.raises(InvalidConfigError, match="port must not be 0"):
+            manager.enable_plugin("mail")
+    else:
+        getattr(manager, call)(*["mail"] * (call == "enable_defaults"))
+    assert (mail.status is PluginStatus.ENABLED, mail.hooks) == (False, [])
+    assert "port must not be 0" in manager.last_report.skipped["mail"]
+
+
+def test_disable_plugin_works_when_config_is_refused() -> None:
+    manager, store, mail = running({"port": 25})
+    mail.parse = refuse_port_0
+    mail.set_config("port", 0)
+    manager.disable_plugin("mail")
+    assert rows(store)["mail"][0] == "disabled"
+
+
+def test_unstorable_pending_config_refuses_enable_only() -> None:
+    manager, store, mail = running({"port": 25})
+    mail.set_config("when", {1, 2})
+    with pytest.raises(InvalidConfigError, match=r"'mail': config\.when is a set"):
+        manager.enable_plugin("mail")
+    assert manager.is_enabled("mail")
+    manager.disable_plugin("mail")
+    assert rows(store) == {"mail": ("disabled", {"port": 25})}
+
+
+def test_check_config_passes_unregistered_plugin() -> None:
+    manager, store, _ = running()
+    manager.check_config("absent", {"port": 0})
+    manager.check_config("mail", {"port": 0})
+    assert rows(store) == {"mail": ("enabled", {})}

@@ -1,0 +1,126 @@
+"""disable_plugin: the emergency brake."""
+
+import logging
+
+import pytest
+from recorder import FailingStore, Recorder, events_of, raising, rows, started, stored
+
+from plugin_store import DependencyError, PluginManager, PluginStatus
+
+
+def test_disable_plugin_runs_hook_stores_and_announces() -> None:
+    store, mail = FailingStore(), Recorder("mail")
+    manager = started(store, mail)
+    manager.enable_plugin("mail")
+    order: list[str] = []
+    mail.then["on_disable"] = lambda: order.append("hook")
+    store.before["save"] = lambda: order.append("store")
+    manager.event_dispatcher.add_listener("plugin.disabled", lambda event: order.append("event"))
+    manager.disable_plugin("mail")
+    assert order == ["hook", "store", "event"]
+    assert (mail.status, manager.is_enabled("mail")) == (PluginStatus.DISABLED, False)
+    assert rows(store) == {"mail": ("disabled", {})}
+
+
+def test_disable_plugin_can_be_repeated() -> None:
+    manager = started(None, mail := Recorder("mail"))
+    manager.enable_plugin("mail")
+    events = events_of(manager)
+    manager.disable_plugin("mail")
+    manager.disable_plugin("mail")
+    assert mail.hooks == ["on_enable", "on_disable"]
+    assert events == [("disabled", "mail")]
+
+
+def test_disable_plugin_stores_row_of_plugin_never_enabled() -> None:
+    manager = PluginManager()
+    manager.register_plugin(mail := Recorder("mail"))
+    manager.disable_plugin("mail")
+    assert rows(manager.store) == {"mail": ("disabled", {})}
+    assert (mail.status, mail.hooks) == (PluginStatus.REGISTERED, [])
+
+
+def test_disable_plugin_raises_when_plugins_depend_on_it() -> None:
+    store = stored(base="enabled", a="enabled", b="enabled")
+    manager = started(store, Recorder("b", "base"), Recorder("a", "base"), base := Recorder("base"))
+    manager.load_persisted_state()
+    with pytest.raises(DependencyError, match=r"Cannot disable plugin 'base': plugins \['b', 'a'\] depend on it"):
+        manager.disable_plugin("base")
+    assert base.hooks == ["on_enable"]
+    assert rows(store)["base"] == ("enabled", {})
+
+
+def test_disable_plugin_follows_dependents_disabled_elsewhere() -> None:
+    store = stored(base="enabled", child="enabled")
+    calls: list[tuple[str, str]] = []
+    manager = started(store, Recorder("child", "base", calls=calls), Recorder("base", calls=calls))
+    manager.load_persisted_state()
+    store.save("child", "disabled")
+    calls.clear()
+    manager.disable_plugin("base")
+    assert calls == [("child", "on_disable"), ("base", "on_disable")]
+
+
+def test_disable_plugin_acts_before_other_plugins_start() -> None:
+    store = stored(mail="enabled")
+    manager = started(store, slow := Recorder("another"), mail := Recorder("mail"))
+    manager.load_persisted_state()
+    seen: list[object] = []
+    slow.then["on_enable"] = lambda: seen.extend([mail.hooks, rows(store)["mail"][0]])
+    store.save("another", "enabled")
+    manager.disable_plugin("mail")
+    assert seen == [["on_enable", "on_disable"], "disabled"]
+    assert manager.is_enabled("another")
+
+
+@pytest.mark.parametrize("error", [ValueError(), SystemExit(1), KeyboardInterrupt()], ids=repr)
+def test_disable_plugin_stores_whatever_another_plugin_raises(error: BaseException) -> None:
+    store = stored(mail="enabled")
+    manager = started(store, other := Recorder("another"), Recorder("mail"))
+    manager.load_persisted_state()
+    other.then["on_enable"] = raising(error)
+    store.save("another", "enabled")
+    if isinstance(error, KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt):
+            manager.disable_plugin("mail")
+    else:
+        manager.disable_plugin("mail")
+    assert rows(store)["mail"] == ("disabled", {})
+    assert not manager.is_enabled("mail")
+
+
+def test_disable_plugin_succeeds_when_rows_cannot_be_read(caplog: pytest.LogCaptureFixture) -> None:
+    store = FailingStore()
+    manager = started(store, Recorder("mail"))
+    manager.enable_plugin("mail")
+    store.fails = {"get_all"}
+    manager.disable_plugin("mail")
+    assert rows_of(store) == ("disabled", {})
+    errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert errors == ["plugin 'mail' is disabled; the others are not synced: the database is away"]
+
+
+def rows_of(store: FailingStore) -> tuple[str, dict[str, object]]:
+    row = store.get_by_name("mail")
+    assert row is not None
+    return row.status, row.config
+
+
+def test_disable_plugin_resets_error() -> None:
+    store = stored(mail="enabled")
+    manager = started(store, mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.load_persisted_state()
+    assert mail.status is PluginStatus.ERROR
+    manager.disable_plugin("mail")
+    assert (mail.status, mail.hooks) == (PluginStatus.DISABLED, ["on_enable"])
+    assert manager.last_report.failed == {}
+
+
+def test_is_enabled_is_false_while_on_disable_runs() -> None:
+    manager = started(None, mail := Recorder("mail"))
+    manager.enable_plugin("mail")
+    seen: list[object] = []
+    mail.then["on_disable"] = lambda: seen.extend([manager.is_enabled("mail"), manager.get_enabled_plugins()])
+    manager.disable_plugin("mail")
+    assert seen == [False, []]

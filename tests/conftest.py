@@ -1,4 +1,4 @@
-"""A migrated database for each test, cloned from a template.
+"""A PostgreSQL server for the run, and a migrated database for each test.
 
 The server is the one that PLUGIN_STORE_TEST_DATABASE_URL names, whose role must be allowed to create databases
 and roles, or else an embedded one.
@@ -7,7 +7,6 @@ and roles, or else an embedded one.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -16,14 +15,12 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Databases
 from hypothesis import settings
-from psycopg.conninfo import make_conninfo
 from psycopg_pool import ConnectionPool
-from pytest_postgresql import factories
-from servers import Server
+from servers import Server, roomy_memory_folder
 
 from plugin_store import PluginConfigRepository
-from plugin_store.cli.migrate import migrate
 from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 pytest.register_assert_rewrite("plugin_store.testing")
@@ -32,17 +29,6 @@ settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_f
 # What a developer's shell sets must not lead a test to a database of theirs.
 for variable in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL", "FLASK_APP"]:
     os.environ.pop(variable, None)
-
-
-def roomy_memory_folder() -> str | None:
-    """Return a folder in memory for the databases: there a clone takes a tenth of the time.
-
-    On ext4 the 300 files of a clone are slow to make while those of the last one are freshly deleted.
-    """
-    folder = "/dev/shm"
-    if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > 2_000_000_000:
-        return folder
-    return None
 
 
 @pytest.fixture(scope="session")
@@ -64,27 +50,25 @@ def server() -> Iterator[Server]:
             embedded.stop()
 
 
-def apply_migrations(**values: Any) -> None:
-    values.pop("autocommit", None)
-    migrate(make_conninfo(**values))
-
-
-migrated = factories.postgresql_noproc(depends_on="server", load=[apply_migrations])
-postgresql = factories.postgresql("migrated")
-empty = factories.postgresql_noproc(depends_on="server", dbname="empty")
-empty_database = factories.postgresql("empty")
+@pytest.fixture(scope="session")
+def databases(server: Server) -> Iterator[Databases]:
+    """What makes this run's databases."""
+    with Databases(server) as databases:
+        yield databases
 
 
 @pytest.fixture
-def database_url(server: Server, postgresql: psycopg.Connection[Any]) -> str:
-    """The URL, password included, of a migrated database of the test's own."""
-    return server.url(postgresql.info.dbname)
+def database_url(databases: Databases) -> Iterator[str]:
+    """The URL, password included, of a migrated database that no other test uses at the same time."""
+    with databases.migrated() as url:
+        yield url
 
 
 @pytest.fixture
-def empty_url(server: Server, empty_database: psycopg.Connection[Any]) -> str:
+def empty_url(databases: Databases) -> Iterator[str]:
     """The URL of a database in which nothing has been migrated."""
-    return server.url(empty_database.info.dbname)
+    with databases.empty() as url:
+        yield url
 
 
 @pytest.fixture

@@ -413,9 +413,9 @@ def test_without_a_database_the_error_says_what_to_set() -> None:
 
 
 def test_the_database_is_the_option_then_database_url_then_libpqs_variables(
-    database_url: str, postgresql: psycopg.Connection[Any]
+    database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    info, nowhere = postgresql.info, "postgresql://127.0.0.1:1/none"
+    info, nowhere = connection.info, "postgresql://127.0.0.1:1/none"
     libpq = {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
     libpq["PGPASSWORD"] = info.password
     assert run_plain("list", **libpq).returncode == 0

@@ -67,29 +67,35 @@ class AnalyticsPlugin(BasePlugin):
 def create_app() -> Flask:
     """Return a new app, its plugins as the table says; raises StoreError if the table cannot be read."""
     database = os.environ.get("DATABASE_URL", "")
-    closing = ExitStack()
+    with ExitStack() as opened:  # an error closes what is open
+        repository = opened.enter_context(PluginConfigRepository.open(database))
+        manager = PluginManager(config_repo=repository)
+        manager.register_plugin(AnalyticsPlugin())
+        manager.initialize_plugin("analytics", {"window_minutes": 5})
+        manager.load_persisted_state()
+        manager.enable_defaults("analytics")  # on the first run only: after that there is a row
+
+        def log(event: Event) -> None:
+            name = event.data["plugin_name"]
+            row = repository.get_by_name(name)
+            if event.data["origin"] == "stored" and row is not None and row.updated_at is not None:
+                late = (datetime.now(timezone.utc) - row.updated_at).total_seconds() * 1000
+                news = f"{name} {event.name.removeprefix('plugin.')} {late:.1f} ms after the change"
+                # Not print(), which writes the line and its end separately: another process may write in between.
+                sys.stderr.write(f"process {os.getpid()}: {news}\n")
+
+        for name in ("plugin.enabled", "plugin.disabled", "plugin.config_changed"):
+            manager.event_dispatcher.add_listener(name, log)
+        opened.enter_context(PluginWatcher(manager, database))
+
+        app = Flask(__name__)
+        init_app(app, manager)
+        app.extensions["demo"] = closing = opened.pop_all()
     atexit.register(closing.close)
-    repository = closing.enter_context(PluginConfigRepository.open(database))
-
-    manager = PluginManager(config_repo=repository)
-    manager.register_plugin(AnalyticsPlugin())
-    manager.initialize_plugin("analytics", {"window_minutes": 5})
-    manager.load_persisted_state()
-    manager.enable_defaults("analytics")  # on the first run only: after that there is a row
-
-    def log(event: Event) -> None:
-        name = event.data["plugin_name"]
-        row = repository.get_by_name(name)
-        if event.data["origin"] == "stored" and row is not None and row.updated_at is not None:
-            late = datetime.now(timezone.utc) - row.updated_at
-            news = f"{name} {event.name.removeprefix('plugin.')} {late.total_seconds() * 1000:.1f} ms after the change"
-            # Not print(), which writes a line and its end apart: another process's may come in between.
-            sys.stderr.write(f"process {os.getpid()}: {news}\n")
-
-    for name in ("plugin.enabled", "plugin.disabled", "plugin.config_changed"):
-        manager.event_dispatcher.add_listener(name, log)
-    closing.enter_context(PluginWatcher(manager, database))
-
-    app = Flask(__name__)
-    init_app(app, manager)
+    closing.callback(atexit.unregister, closing.close)
     return app
+
+
+def close(app: Flask) -> None:
+    """Close what create_app opened for the app. If nobody calls it, the interpreter's exit does."""
+    app.extensions["demo"].close()

@@ -1,296 +1,192 @@
-"""plugin_store in a Flask app: ``flask plugins …``, and routes that are there only while their plugin is enabled.
+"""plugin_store in a Flask app: ``init_app`` hides the URLs of disabled plugins, and adds ``flask plugins``.
 
-``init_app(app, manager)`` gives an app both. The commands change what the manager's store holds; a service that
-runs meanwhile learns of it as its own manager does.
+The commands change rows, and run no hook but validate_config. The services follow the table.
 """
 
 from __future__ import annotations
 
-import io
-import json
-import logging
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
-from flask import Flask, Request, current_app
+from flask import Flask, Request, current_app, json
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.routing import MapAdapter, RequestRedirect, Rule
+from werkzeug.routing import MapAdapter, RequestRedirect
 
-from .cli.output import near, value_of
-from .errors import InvalidConfigError, PluginNotFoundError, PluginStoreError
+from . import errors
+from .cli import verbs
+from .cli.output import open_streams, printable, progress
+from .plugins.manager import PluginManager
 from .stores.conninfo import masked
+from .stores.model import DISABLED, ENABLED, PluginConfigStore
 
-if TYPE_CHECKING:
-    from .plugins.manager import PluginManager
-    from .plugins.plugin import BasePlugin
-
-logger = logging.getLogger(__name__)
-
-
-# -- the app ----------------------------------------------------------------------------------
+# -- the URLs ---------------------------------------------------------------------------------
 
 
 def init_app(app: Flask, manager: PluginManager) -> None:
     """Register the blueprints of the manager's plugins, and ``flask plugins``, with the app.
 
     Call it once, when all plugins are registered. While a plugin is disabled, its URLs answer as unknown URLs do.
-    The app registers the blueprints of disabled plugins too, because Flask accepts none after the first request.
+    The blueprints of disabled plugins are registered too, because Flask accepts none after the first request.
 
     Raises PluginStoreError if the blueprint of an enabled plugin cannot be registered. If the plugin is disabled,
-    the error goes to the log.
+    the app's log has the error.
     """
     app.extensions["plugin_store"] = manager
     app.cli.add_command(plugins)
-    owners: dict[str, str] = {}  # the names of blueprints, and of their plugins
+    owners: dict[Any, str] = {}  # blueprints, and the names of their plugins
     for plugin in manager.get_all_plugins():
         name = plugin.metadata.name
         try:
-            _register_blueprint(app, plugin, owners)
+            if (blueprint := plugin.get_blueprint()) is not None:
+                owners.setdefault(blueprint, name)  # first, so that a blueprint that fails halfway is hidden
+                app.register_blueprint(blueprint, url_prefix=plugin.get_url_prefix())
         except Exception as exc:
-            message = f"plugin {name!r}: its blueprint cannot be registered: {exc}"
             if manager.is_enabled(name):
-                raise PluginStoreError(message) from exc
-            logger.exception(message)
+                raise errors.PluginStoreError(f"plugin {name!r}: its blueprint cannot be registered: {exc}") from exc
+            app.logger.exception("plugin %r: its blueprint cannot be registered", name)
 
     def is_hidden(endpoint: str) -> bool:
-        blueprint, dot, _ = endpoint.partition(".")  # an endpoint without a dot is the app's own
-        return bool(dot) and blueprint in owners and not manager.is_enabled(owners[blueprint])
+        # The first part of "outer.inner.view" names the outermost blueprint. The app's own endpoints have one part.
+        owner = owners.get(app.blueprints.get(endpoint.rpartition(".")[0].partition(".")[0]))
+        return owner is not None and not manager.is_enabled(owner)
 
     create = app.create_url_adapter
 
     def create_url_adapter(request: Request | None) -> MapAdapter | None:
-        adapter = create(request)
-        return None if adapter is None else _VisibleRoutes(adapter, is_hidden)
+        return (adapter := create(request)) and _VisibleRoutes(adapter, is_hidden)
 
     app.create_url_adapter = create_url_adapter  # type: ignore[method-assign]
 
 
-def _register_blueprint(app: Flask, plugin: BasePlugin, owners: dict[str, str]) -> None:
-    blueprint = plugin.get_blueprint()
-    if blueprint is None:
-        return
-    if blueprint.name in app.blueprints:
-        raise ValueError(f"the app has a blueprint {blueprint.name!r} already")
-    owners[blueprint.name] = plugin.metadata.name
-    app.register_blueprint(blueprint, url_prefix=plugin.get_url_prefix())
-
-
 class _VisibleRoutes(MapAdapter):
-    """Matches requests to the app's routes, except to hidden ones.
+    """Matches requests to the app's routes, except to hidden routes.
 
     Flask matches a request before it runs anything of the app. So a request for a hidden route has no endpoint and
-    no blueprint, as a request for an unknown URL.
+    no blueprint, like a request for an unknown URL.
     """
 
     def __init__(self, adapter: MapAdapter, is_hidden: Callable[[str], bool]) -> None:
-        super().__init__(
-            adapter.map,
-            adapter.server_name,
-            adapter.script_name,
-            adapter.subdomain,
-            adapter.url_scheme,
-            adapter.path_info,
-            adapter.default_method,
-            adapter.query_args,
-        )
+        vars(self).update(vars(adapter))
         self._is_hidden = is_hidden
 
-    def match(  # type: ignore[override]
-        self,
-        path_info: str | None = None,
-        method: str | None = None,
-        return_rule: bool = False,
-        query_args: Mapping[str, Any] | str | None = None,
-        websocket: bool | None = None,
-    ) -> tuple[str | Rule, Mapping[str, Any]]:
-        """Return the route and its values. If the route is hidden, raise NotFound."""
+    def match(self, path_info: str | None = None, method: str | None = None, *args: Any, **options: Any) -> Any:
+        """Match as MapAdapter does, and raise NotFound for a hidden route, and for a redirect to one."""
         try:
-            rule, values = super().match(path_info, method, True, query_args, websocket)
+            found: Any = super().match(path_info, method, *args, **options)
         except MethodNotAllowed as exc:
-            visible = [other for other in exc.valid_methods or () if not self._hides(path_info, other)]
+            visible = [other for other in exc.valid_methods or () if self.test(path_info, other)]
             raise MethodNotAllowed(visible) if visible else NotFound from None
-        except RequestRedirect:
-            if self._hides(path_info, method):
-                raise NotFound from None
-            raise
-        if self._is_hidden(rule.endpoint):
+        except RequestRedirect as exc:  # usually to the same path with a slash at the end
+            path = unquote(urlsplit(exc.new_url).path).removeprefix(self.script_name)
+            raise NotFound if self._hides(path, method) else exc from None
+        if self._is_hidden(getattr(found[0], "endpoint", found[0])):
             raise NotFound
-        return rule if return_rule else rule.endpoint, values
+        return found
 
-    def _hides(self, path: str | None, method: str | None) -> bool:
-        for _ in range(3):  # one redirect can mend the slashes, the next one can leave out a default
-            try:
-                rule, _ = super().match(path, method, return_rule=True)
-            except RequestRedirect as exc:
-                path = unquote(urlsplit(exc.new_url).path).removeprefix(self.script_name)
-            except HTTPException:
-                return False
-            else:
-                return self._is_hidden(rule.endpoint)
+    def _hides(self, path: str, method: str | None) -> bool:
+        with suppress(HTTPException):
+            return self._is_hidden(super().match(path, method)[0])
         return False
 
 
 # -- the commands -----------------------------------------------------------------------------
 
-
-class _FailureError(click.ClickException):
-    """Shown as one line on stderr; the exit status is 1."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        click.echo(f"error: {masked(self.message)}", file=file, err=True)
+NAME, KEY, VALUE = (click.Argument([name]) for name in ("name", "key", "value"))
+NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...")
 
 
 class _Plugins(AppGroup):
-    """A group that reports our errors, those of an app factory too, in one line."""
+    """Shows the errors of plugin_store in one line, also while the app is made."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")  # not every terminal has a dash
+        open_streams()
         try:
             return super().invoke(ctx)
-        except PluginStoreError as exc:
-            raise _FailureError(str(exc)) from exc
+        except errors.PluginStoreError as exc:
+            raise click.ClickException(printable(masked(str(exc)))) from exc
 
 
 @click.group(cls=_Plugins)
 def plugins() -> None:
-    """Look at, switch and configure the app's plugins."""
+    """List, switch and configure the app's plugins in the table. The services follow it."""
 
 
 @plugins.command("list")
 def list_() -> None:
-    """List all registered plugins with their status."""
-    every = _manager().get_all_plugins()
-    for plugin in every:
-        click.echo(_line(plugin))
-    if not every:
-        click.echo("no plugin is registered", err=True)
+    """List the registered plugins, with the status in the table or else in this process."""
+    with _opened() as (manager, store):
+        stored = {row.plugin_name: row.status for row in store.get_all()}
+        for plugin in manager.get_all_plugins():
+            _show(plugin, stored.get(plugin.metadata.name, plugin.status.value))
 
 
-@plugins.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def enable(names: tuple[str, ...]) -> None:
-    """Enable plugins, in the order given: dependencies first."""
-    manager = _manager()
-    _switch(manager, names, manager.enable_plugin, "is not enabled: its on_enable")
+def _add_switch(verb: Callable[..., Any], status: str) -> None:
+    @plugins.command(verb.__name__, params=[NAMES], help=f"{verb.__name__.capitalize()} plugins: all of them or none.")
+    def switch(names: tuple[str, ...]) -> None:
+        with _opened(*names) as (manager, store):
+            after = {row.plugin_name: row.status for row in verbs.read_all(store)[0]} | dict.fromkeys(names, status)
+            for plugin in manager.get_all_plugins():
+                name = plugin.metadata.name
+                for other in plugin.metadata.dependencies or []:
+                    if after.get(name) == ENABLED and after.get(other) != ENABLED and {name, other} & {*names}:
+                        raise errors.DependencyError(f"plugin {name!r} depends on {other!r}, which is not enabled then")
+                if status == ENABLED and name in names:
+                    _check(manager, store, name, {})
+            verb(store, names, create=True)
+        for name in dict.fromkeys(names):
+            _show(manager.get_plugin(name), status)
 
 
-@plugins.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-def disable(names: tuple[str, ...]) -> None:
-    """Disable plugins, in the order given: dependents first."""
-    manager = _manager()
-    _switch(manager, names, manager.disable_plugin, "is stored as disabled, but its on_disable")
+_add_switch(verbs.enable, ENABLED)
+_add_switch(verbs.disable, DISABLED)
 
 
 @plugins.group()
 def config() -> None:
-    """Read and write a plugin's config."""
+    """Read and write a plugin's stored config."""
 
 
-@config.command()
-@click.argument("name")
-@click.argument("key", required=False)
-def get(name: str, key: str | None) -> None:
-    """Print a plugin's config, the code's defaults included, or one value of it."""
-    plugin = _registered(_manager(), [name])[0]
-    value = plugin._config if key is None else plugin._config[_known(plugin, key)]
-    if isinstance(value, str):
-        click.echo(value)
-    else:
-        _print_json(value)
+@config.command(params=[NAME])
+def get(name: str) -> None:
+    """Print a plugin's stored config as JSON. It goes over the code's defaults."""
+    with _opened(name) as (_, store):
+        click.echo(json.dumps(verbs.existing(store, name).config, indent=2))
 
 
-# Else click takes a negative number for an option.
-@config.command("set", context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("key")
-@click.argument("value")
+# The setting lets a negative number be a value: otherwise click takes it for an option.
+@config.command("set", params=[NAME, KEY, VALUE], context_settings={"ignore_unknown_options": True})
 def set_(name: str, key: str, value: str) -> None:
-    """Set one key of a plugin's config: VALUE is JSON if it reads as JSON, else text."""
-    manager = _manager()
-    plugin = _registered(manager, [name])[0]
-    _update_config(manager, plugin, {key: value_of(value)})
-
-
-@config.command()
-@click.argument("name")
-@click.argument("keys", nargs=-1, required=True, metavar="KEY...")
-def unset(name: str, keys: tuple[str, ...]) -> None:
-    """Take keys out of a plugin's stored config, so that the code's defaults hold."""
-    manager = _manager()
-    plugin = _registered(manager, [name])[0]
-    _update_config(manager, plugin, {}, remove=[_known(plugin, key) for key in keys])
-
-
-def _manager() -> PluginManager:
-    manager: PluginManager | None = current_app.extensions.get("plugin_store")
-    if manager is None:
-        manager = getattr(current_app, "plugin_manager", None)
-    if manager is None:
-        raise _FailureError(
-            f"the app {current_app.name!r} has no plugin manager: call plugin_store.flask.init_app(app, manager) where "
-            "the app is made, or set app.plugin_manager"
-        )
-    return manager
-
-
-def _registered(manager: PluginManager, names: Iterable[str]) -> list[BasePlugin]:
-    """Return the plugins of these names, each once, or raise PluginNotFoundError listing what may have been meant."""
-    known = {plugin.metadata.name: plugin for plugin in manager.get_all_plugins()}
-    wanted = list(dict.fromkeys(names))
-    if missing := [name for name in wanted if name not in known]:
-        raise PluginNotFoundError(
-            "; ".join(f"no plugin {name!r} is registered{near(name, known)}" for name in missing)
-            + "; `flask plugins list` lists those that are"
-        )
-    return [known[name] for name in wanted]
-
-
-def _switch(manager: PluginManager, names: Iterable[str], change: Callable[[str], None], failure: str) -> None:
-    for plugin in _registered(manager, names):
-        with _reporting(plugin, failure):
-            change(plugin.metadata.name)
-        click.echo(_line(plugin))
-
-
-def _update_config(
-    manager: PluginManager, plugin: BasePlugin, changes: dict[str, Any], remove: Iterable[str] = ()
-) -> None:
-    with _reporting(plugin, "has its new config stored, but its on_config_changed"):
-        manager.update_config(plugin.metadata.name, changes, remove=remove)
-    _print_json(plugin._config)
+    """Set a key of a plugin's stored config to VALUE: JSON, else text."""
+    with _opened(name) as (manager, store):
+        parsed = verbs.parse_value(value)
+        _check(manager, store, name, {key: parsed})
+        notes = verbs.set_key(store, name, key, parsed, create=True)
+    click.echo("\n".join([f"{name}: {key} is set", *notes]))
 
 
 @contextmanager
-def _reporting(plugin: BasePlugin, failure: str) -> Iterator[None]:
-    """Report what a hook of the plugin raises: the line is for the operator, the traceback for its author."""
-    try:
-        yield
-    except PluginStoreError:
-        raise
-    except Exception as exc:
-        name = plugin.metadata.name
-        logger.exception("plugin %r: a hook raised", name)
-        raise _FailureError(f"plugin {name!r} {failure} raised {type(exc).__name__}: {exc}") from exc
+def _opened(*names: str) -> Iterator[tuple[PluginManager, PluginConfigStore]]:
+    """Yield the app's manager and its store, in one transaction if it has them. The names must be registered."""
+    manager = current_app.extensions.get("plugin_store") or getattr(current_app, "plugin_manager", None)
+    if manager is None:
+        raise errors.PluginStoreError("the app has no plugin manager: call plugin_store.flask.init_app(app, manager)")
+    for name in names:
+        if manager.get_plugin(name) is None:
+            raise errors.PluginNotFoundError(f"no plugin {name!r} is registered: see `flask plugins list`")
+    begin = getattr(manager.store, "transaction", lambda: nullcontext(manager.store))
+    with progress("waiting for the database, or for a lock in it"), begin() as store:
+        yield manager, store
 
 
-def _known(plugin: BasePlugin, key: str) -> str:
-    config = plugin._config
-    if key not in config:
-        raise InvalidConfigError(f"plugin {plugin.metadata.name!r}: no key {key!r} in its config{near(key, config)}")
-    return key
+def _check(manager: PluginManager, store: PluginConfigStore, name: str, changes: dict[str, Any]) -> None:
+    """Let the plugin check its config. A secret that this shell does not have is no error: the services may have it."""
+    with suppress(errors.UnresolvedReferenceError):
+        manager.check_config(name, {**getattr(store.get_by_name(name), "config", {}), **changes})
 
 
-def _line(plugin: BasePlugin) -> str:
-    return f"{plugin.metadata.name} ({plugin.metadata.version}) — {plugin.status.name}"
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, default=str))
+def _show(plugin: Any, status: str) -> None:
+    click.echo(f"{plugin.metadata.name} ({plugin.metadata.version}) — {status.upper()}")

@@ -13,6 +13,13 @@ from typing import Any, NoReturn
 PATIENCE_SECONDS = 1.0
 
 
+def open_streams() -> None:
+    """Let stdout and stderr take any text, also where their encoding lacks a character."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def near(word: str, known: Iterable[str]) -> str:
     """Return " (did you mean …?)" with those of the known words that are like the word, or ""."""
     found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)

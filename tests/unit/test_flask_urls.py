@@ -111,7 +111,6 @@ PATHS = {
     "/item/7": ("GET", 200),
     "/page/": ("GET", 200),
     "/page/1": ("GET", 308),
-    "//page/1": ("GET", 308),
     "/na%C3%AFve": ("GET", 308),
     "/post": ("POST", 200),
     "/methods": ("DELETE", 200),

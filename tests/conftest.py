@@ -23,7 +23,6 @@ from servers import Server, roomy_memory_folder
 from plugin_store import PluginConfigRepository
 from plugin_store.sandbox.embedded import EmbeddedPostgres
 
-pytest.register_assert_rewrite("plugin_store.testing")
 settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_fuzz.py: --hypothesis-profile=long
 
 # What a developer's shell sets must not lead a test to a database of theirs.

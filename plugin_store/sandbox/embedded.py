@@ -16,7 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from plugin_store.errors import EmbeddedPostgresError
 
@@ -82,7 +82,7 @@ class EmbeddedPostgres:
         self.directory = Path(tempfile.mkdtemp(prefix="pgs-", dir=_place()))
         self.host, self.password = str(self.directory), secrets.token_urlsafe(24)
         query = {"host": self.host, "port": self.port, "passfile": self.directory / "pgpass"}
-        self.url = f"postgresql://{self.user}@/postgres?{urlencode(query, safe='/')}"
+        self.url = f"postgresql://{self.user}@/postgres?{urlencode(query, safe='/', quote_via=quote)}"
         try:
             # In files, because ps shows arguments and variables to other users.
             for name, text in (("password", self.password), ("pgpass", f"*:*:*:*:{self.password}\n")):

@@ -20,7 +20,7 @@ from __future__ import annotations
 import pytest
 
 # Before the imports: pytest then shows the compared values when an assertion of the suite fails.
-pytest.register_assert_rewrite(__name__)
+pytest.register_assert_rewrite(f"{__name__}.concurrency", f"{__name__}.methods", f"{__name__}.rows")
 
 from .concurrency import ConcurrentPluginConfigStoreContract  # noqa: E402
 from .methods import MethodsContract  # noqa: E402

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
-from threading import Barrier, Thread
+from multiprocessing.pool import ThreadPool
+from threading import Barrier
 from typing import TypeVar
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigStore
@@ -83,15 +83,10 @@ def at_once(count: int, call: Callable[[int], T], seconds: float = 60) -> list[T
     Raises what the first failing call raised, and TimeoutError if a call takes longer than ``seconds``.
     """
     start = Barrier(count)
-    futures: list[Future[T]] = [Future() for _ in range(count)]
 
-    def run(number: int) -> None:
-        try:
-            start.wait(seconds)
-            futures[number].set_result(call(number))
-        except BaseException as exc:
-            futures[number].set_exception(exc)
+    def run(number: int) -> T:
+        start.wait(seconds)
+        return call(number)
 
-    for number in range(count):
-        Thread(target=run, args=(number,), daemon=True).start()  # not waited for at exit if its call hangs
-    return [future.result(seconds) for future in futures]
+    with ThreadPool(count) as threads:  # daemon threads: one that hangs does not keep the process alive
+        return threads.map_async(run, range(count), chunksize=1).get(seconds)

@@ -91,7 +91,6 @@ PLAIN, CONCURRENT = PluginConfigStoreContract(), ConcurrentPluginConfigStoreCont
         (SortsLikeADictionary, PLAIN.test_rows_are_ordered_by_code_point),
         (ForgetsWhenItWasEnabled, PLAIN.test_reads_return_the_same_rows),
         (ForgetsTheTimeZone, PLAIN.test_new_row_has_the_timestamps_of_its_status),
-        (SavesOneByOne, PLAIN.test_save_many_refuses_a_repeated_name),
         (IgnoresTheVersion, CONCURRENT.test_concurrent_changes_of_one_version_have_one_winner),
         (ReadsAndThenWrites, CONCURRENT.test_concurrent_changes_of_different_keys_all_win),
         (SavesOneByOne, CONCURRENT.test_save_many_is_atomic_and_never_deadlocks),

@@ -1,0 +1,63 @@
+"""The examples in plugin_store.testing run: the fixtures for services, and the contract for a store."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import plugin_store.testing
+import plugin_store.testing.fixtures
+
+VARIABLE = "PLUGIN_STORE_TEST_DATABASE_URL"
+
+
+def example(documented: object) -> str:
+    """Return the program that a docstring shows, indented."""
+    text = inspect.getdoc(documented) or ""
+    return textwrap.dedent("".join(re.findall(r"^(?: {4}.*)?\n", text, re.M)))
+
+
+def run_pytest(folder: Path, program: str, *arguments: str, **environment: str) -> str:
+    (folder / "test_example.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments, "test_example.py"],
+        cwd=folder,
+        env={key: value for key, value in os.environ.items() if key != VARIABLE} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=250,
+    )
+    return done.stdout.splitlines()[-1] if done.returncode == 0 else done.stdout
+
+
+def test_fixtures_run_on_an_embedded_server(tmp_path: Path) -> None:
+    program = example(plugin_store.testing.fixtures)
+    assert "2 passed" in run_pytest(tmp_path, program, PGPASSWORD="of another server", PGPORT="1")
+
+
+@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two processes"])
+def test_fixtures_run_on_a_given_server(server: Any, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    program = example(plugin_store.testing.fixtures)
+    again = "\ndef test_rows_are_clean(plugin_store_url):" + program.rpartition("plugin_store_url):")[2]
+    again += "        assert len(store.get_all()) == 1\n"
+    url = server.url(server.maintenance_dbname)
+    assert "3 passed" in run_pytest(tmp_path, program + again, *arguments, **{VARIABLE: url})
+    with psycopg.connect(url) as connection:
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'plugin\\_store\\_test\\_%'")
+        assert left.fetchall() == []
+
+
+def test_contract_runs_on_a_store_of_your_own(tmp_path: Path) -> None:
+    program = "import pytest\nfrom plugin_store import InMemoryPluginConfigStore as MyStore\n"
+    assert re.search(r"^\d\d+ passed", run_pytest(tmp_path, program + example(plugin_store.testing)))
+    wrong = "class MyStore(MyStore):\n    def delete(self, plugin_name):\n        return 'perhaps'\n"
+    failed = run_pytest(tmp_path, program + wrong + example(plugin_store.testing))
+    assert "assert 'perhaps' is True" in failed  # pytest shows the values, as in tests of one's own

@@ -123,7 +123,7 @@ class Sync:
             except Exception as exc:
                 if commit is None:
                     raise
-                plan.skip[name], self.errors[name] = str(exc), exc
+                plan.skip[name], self.errors[name] = str(exc) or repr(exc), exc
 
     def _fill_report(self, plan: Plan) -> None:
         self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)

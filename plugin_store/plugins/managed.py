@@ -39,6 +39,7 @@ class Managed:
         self.failure: Failure | None = None
         self._note = note
         self._skipped: str | None = None
+        self._had_secret = False
 
     @property
     def enabled(self) -> bool:
@@ -76,7 +77,7 @@ class Managed:
         Raises UnresolvedReferenceError, or InvalidConfigError if validate_config raises.
         """
         config = self.plugin._merged(stored, pending)
-        usable = resolve(self.name, config, ("config",))
+        usable, secret = resolve(self.name, config, ("config",)), self._may_show_secret(config)
         try:
             return self.plugin.validate_config(usable)
         except KeyboardInterrupt:
@@ -84,7 +85,6 @@ class Managed:
         except BaseException as exc:
             error = exc
         # Raise outside the except block: inside it, Python chains the original error, and a log would show its secret.
-        secret = self._holds_secret(config)
         text = text_of(error, secret=secret).removeprefix("ValueError: ")
         raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {text}") from (None if secret else error)
 
@@ -147,7 +147,7 @@ class Managed:
 
     def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:
         """Put the plugin in ERROR, and say why: in an event, and in the log if the reason is new."""
-        secret = self._holds_secret(self._config)
+        secret = self._may_show_secret(self._config)
         text = f"{hook} raised {text_of(error, secret=secret)}"
         if self.failure is None or self.failure.text != text:
             logger.error("plugin %r failed: %s", self.name, text, exc_info=None if secret else error)
@@ -161,8 +161,10 @@ class Managed:
             logger.warning("plugin %r is not enabled: %s", self.name, reason)
         self._skipped = reason
 
-    def _holds_secret(self, config: Mapping[str, Any]) -> bool:
-        return holds_secret(config, self.plugin.metadata.secret_keys)
+    def _may_show_secret(self, config: Mapping[str, Any]) -> bool:
+        """Return whether an error could show a secret of this config, or of one that the plugin had before."""
+        self._had_secret = self._had_secret or holds_secret(config, self.plugin.metadata.secret_keys)
+        return self._had_secret
 
 
 def _error_of(hook: Callable[[], None]) -> BaseException | None:

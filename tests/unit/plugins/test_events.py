@@ -1,0 +1,188 @@
+"""Announcing: events are dispatched in order, after the change, when the manager is free."""
+
+from threading import Event as Flag
+from threading import Thread
+from typing import Any
+
+import pytest
+from recorder import FailingStore, Recorder, events_of, raising, started, stored
+
+from plugin_store import Event, EventDispatcher, PluginManager, PluginStateError
+
+
+def test_manager_uses_given_dispatcher() -> None:
+    dispatcher = EventDispatcher()
+    assert PluginManager(event_dispatcher=dispatcher).event_dispatcher is dispatcher
+    assert isinstance(PluginManager().event_dispatcher, EventDispatcher)
+
+
+def test_events_tell_what_changed() -> None:
+    store = stored(mail="disabled")
+    manager = started(store, Recorder("mail", secret_keys=["password"]), password="sesame")
+    heard: list[dict[str, Any]] = []
+    for what in ("enabled", "disabled", "config_changed"):
+        manager.event_dispatcher.add_listener(f"plugin.{what}", lambda event: heard.append(event.data))
+    store.save("mail", "enabled", {"a": 1})
+    manager.load_persisted_state()
+    manager.disable_plugin("mail")
+    assert heard == [
+        {
+            "plugin_name": "mail",
+            "origin": "stored",
+            "before": {"password": "***"},
+            "after": {"password": "***", "a": 1},
+        },
+        {"plugin_name": "mail", "origin": "stored", "before": "initialized", "after": "enabled"},
+        {"plugin_name": "mail", "origin": "local", "before": "enabled", "after": "disabled"},
+    ]
+
+
+def test_events_come_in_order_of_changes() -> None:
+    store = stored(base="enabled", child="enabled")
+    manager = started(store, Recorder("child", "base"), Recorder("base"))
+    events = events_of(manager)
+    manager.load_persisted_state()
+    store.save("base", "disabled")
+    manager.sync()
+    assert events == [("enabled", "base"), ("enabled", "child"), ("disabled", "child"), ("disabled", "base")]
+
+
+def test_events_come_after_whole_change() -> None:
+    manager = started(stored(a="enabled", b="enabled"), Recorder("a"), Recorder("b"))
+    seen: list[object] = []
+    listen = manager.event_dispatcher.add_listener
+    listen("plugin.enabled", lambda event: seen.append((manager.is_enabled("b"), manager.last_report.restored)))
+    manager.load_persisted_state()
+    assert seen == [(True, ["a", "b"])] * 2
+
+
+def test_event_data_is_copy_of_config() -> None:
+    manager = started(None, mail := Recorder("mail"))
+    manager.enable_plugin("mail")
+    listen = manager.event_dispatcher.add_listener
+    listen("plugin.config_changed", lambda event: event.data["after"]["hosts"].append("b"))
+    manager.save_config("mail", {"hosts": ["a"]})
+    assert mail._config == {"hosts": ["a"]}
+
+
+def test_listener_may_change_plugins() -> None:
+    manager = started(None, Recorder("a"), Recorder("b"))
+    listen = manager.event_dispatcher.add_listener
+    listen("plugin.enabled", lambda event: manager.enable_plugin("b"))
+    listen("plugin.enabled", lambda event: heard.append((event.data["plugin_name"], manager.is_enabled("b"))))
+    heard: list[tuple[str, bool]] = []
+    manager.enable_plugin("a")
+    assert heard == [("a", True), ("b", True)]
+
+
+def test_listener_change_is_announced_after_its_event() -> None:
+    manager = started(None, mail := Recorder("mail"), n=0)
+    manager.enable_plugin("mail")
+    heard: list[int] = []
+
+    def follow(event: Event) -> None:
+        if event.data["after"]["n"] < 3:
+            manager.update_config("mail", {"n": event.data["after"]["n"] + 1})
+
+    listen = manager.event_dispatcher.add_listener
+    listen("plugin.config_changed", follow)
+    listen("plugin.config_changed", lambda event: heard.append(event.data["after"]["n"]))
+    manager.update_config("mail", {"n": 1})
+    assert (heard, mail.get_config("n")) == ([1, 2, 3], 3)
+
+
+def test_listener_may_wait_for_another_thread() -> None:
+    manager = started(None, Recorder("a"), Recorder("b"))
+    enabled: list[bool] = []
+
+    def listener(event: Event) -> None:
+        if event.data["plugin_name"] == "a":
+            thread = Thread(target=manager.enable_plugin, args=["b"])
+            thread.start()
+            thread.join(30)
+            enabled.append(manager.is_enabled("b"))
+
+    manager.event_dispatcher.add_listener("plugin.enabled", listener)
+    manager.enable_plugin("a")
+    assert enabled == [True]
+
+
+def test_running_dispatch_takes_over_events_of_other_threads() -> None:
+    manager = started(None, Recorder("a"), Recorder("b"))
+    heard: list[str] = []
+    entered, goes_on = Flag(), Flag()
+
+    def listener(event: Event) -> None:
+        heard.append(event.data["plugin_name"])
+        entered.set()
+        assert goes_on.wait(30)
+
+    manager.event_dispatcher.add_listener("plugin.enabled", listener)
+    thread = Thread(target=manager.enable_plugin, args=["a"])
+    thread.start()
+    assert entered.wait(30)
+    manager.enable_plugin("b")  # it does not wait for the listener
+    assert (heard, manager.is_enabled("b")) == (["a"], True)
+    goes_on.set()
+    thread.join(30)
+    assert heard == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, GeneratorExit])
+def test_listener_that_raises_stops_nothing(error: type[BaseException]) -> None:
+    manager = started(None, Recorder("a"), Recorder("b"))
+    manager.event_dispatcher.add_listener("plugin.enabled", raising(error()))
+    events = events_of(manager)
+    manager.enable_defaults("a", "b")
+    assert events == [("enabled", "a"), ("enabled", "b")]
+
+
+def test_events_left_by_interrupt_come_with_next_change() -> None:
+    manager = started(None, Recorder("a"), Recorder("b"))
+    dispatcher, interrupt = manager.event_dispatcher, raising(KeyboardInterrupt())
+    dispatcher.add_listener("plugin.enabled", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        manager.enable_defaults("a", "b")
+    dispatcher.remove_listener("plugin.enabled", interrupt)
+    events = events_of(manager)
+    manager.disable_plugin("a")
+    assert events == [("enabled", "b"), ("disabled", "a")]
+
+
+def test_events_are_dispatched_when_method_raises() -> None:
+    store = FailingStore()
+    manager = started(store, Recorder("good"), bad := Recorder("bad"))
+    store.save("good", "enabled")
+    events = events_of(manager)
+    bad.fail("on_enable")
+    with pytest.raises(ValueError, match="bad failed"):
+        manager.enable_plugin("bad")
+    assert events == [("failed", "bad"), ("enabled", "good")]
+
+
+@pytest.mark.parametrize("hook", ["on_enable", "on_disable", "on_config_changed", "validate_config"])
+def test_hook_may_read_but_not_change_manager(hook: str) -> None:
+    store = stored(mail="disabled" if hook == "on_enable" else "enabled")
+    manager = started(store, mail := Recorder("mail"), other := Recorder("other"))
+    manager.load_persisted_state()
+    refused: list[str] = []
+
+    def change(*args: object) -> None:
+        assert manager.get_plugin("other") is other and not manager.is_enabled("other")
+        assert len(manager.get_all_plugins()) == 2 and manager.last_report is not None
+        for call in (manager.enable_plugin, manager.disable_plugin, manager.enable_defaults, manager.initialize_plugin):
+            with pytest.raises(PluginStateError, match="listener"):
+                call("other")
+        for refused_call in (manager.sync, manager.load_persisted_state, lambda: manager.save_config("other", {})):
+            with pytest.raises(PluginStateError, match="listener"):
+                refused_call()
+        refused.append(hook)
+
+    if hook == "validate_config":
+        mail.parse = change
+    else:
+        mail.then[hook] = change
+    store.save("mail", "disabled" if hook == "on_disable" else "enabled", {"n": 1})
+    report = manager.sync()
+    assert (refused, report.failed, report.skipped) == ([hook], {}, {})
+    assert store.get_by_name("other") is None

@@ -1,0 +1,202 @@
+"""One change at a time: other threads wait, and exceptions of signal handlers leave the manager free."""
+
+import random
+import signal
+import sys
+from collections.abc import Callable
+from threading import Event as Flag
+from threading import Thread
+from time import monotonic
+from types import FrameType
+from typing import Any
+
+import pytest
+from recorder import Recorder, events_of, started, stored
+
+from plugin_store import PluginManager, PluginStateError
+
+
+class TimeLimitError(Exception):
+    """What a signal handler raises."""
+
+
+def in_thread(function: Callable[..., object], *args: object) -> None:
+    """Call the function in another thread, and raise what it raises."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            function(*args)
+        except BaseException as exc:
+            errors.append(exc)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def test_changes_of_threads_do_not_overlap() -> None:
+    inside: list[str] = []
+    overlaps: list[str] = []
+
+    def hook() -> None:
+        overlaps.extend(inside)
+        inside.append("")
+        list(range(500))
+        inside.pop()
+
+    plugins = [Recorder(name) for name in "abcd"]
+    manager = started(None, *plugins)
+    for plugin in plugins:
+        plugin.then = {"on_enable": hook, "on_disable": hook}
+
+    def work(name: str) -> None:
+        for _ in range(20):
+            manager.enable_plugin(name)
+            manager.disable_plugin(name)
+
+    threads = [Thread(target=work, args=[name]) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert overlaps == []
+    assert all(plugin.hooks == ["on_enable", "on_disable"] * 20 for plugin in plugins)
+
+
+def test_change_raises_when_another_takes_too_long() -> None:
+    manager = started(None, slow := Recorder("slow"), Recorder("mail"))
+    manager.wait_seconds = 0.05
+    entered, goes_on = Flag(), Flag()
+    slow.then["on_enable"] = lambda: (entered.set(), goes_on.wait(30))
+    thread = Thread(target=manager.enable_plugin, args=["slow"])
+    thread.start()
+    assert entered.wait(30)
+    with pytest.raises(PluginStateError, match=r"the plugin manager is busy: another thread .* 0\.05 s"):
+        manager.enable_plugin("mail")
+    assert not manager.is_enabled("slow") and manager.get_enabled_plugins() == []  # reading does not wait
+    goes_on.set()
+    thread.join(30)
+    manager.enable_plugin("mail")
+    assert manager.is_enabled("slow") and manager.is_enabled("mail")
+
+
+def test_thread_of_hook_is_refused_in_time() -> None:
+    manager = started(None, mail := Recorder("mail"), Recorder("other"))
+    manager.wait_seconds = 0.05
+
+    def hook() -> None:
+        with pytest.raises(PluginStateError, match="busy"):
+            in_thread(manager.enable_plugin, "other")
+
+    mail.then["on_enable"] = hook
+    manager.enable_plugin("mail")
+    assert manager.is_enabled("mail")
+
+
+def test_manager_is_free_after_hook_raises() -> None:
+    manager = started(None, mail := Recorder("mail"), Recorder("other"))
+    mail.fail("on_enable", error=SystemExit())
+    with pytest.raises(SystemExit):
+        manager.enable_plugin("mail")
+    in_thread(manager.enable_plugin, "other")
+    assert manager.is_enabled("other")
+
+
+def restored() -> PluginManager:
+    manager = started(stored(base="enabled", mail="disabled"), Recorder("base"), Recorder("mail", "base"))
+    manager.load_persisted_state()
+    return manager
+
+
+def interrupt_at(step: int, call: Callable[[], object]) -> bool:
+    """Raise TimeLimitError at this step of the call. Return whether the call ended before.
+
+    The steps are the moments at which CPython may run a signal handler: the begin of a function, the end of a C call.
+    """
+    left = step
+
+    def count(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal left
+        if event in ("call", "c_return"):
+            left -= 1
+            if left == 0:
+                raise TimeLimitError
+
+    sys.setprofile(count)
+    try:
+        call()
+    except Exception:  # TimeLimitError, or what it becomes as the failure of a hook
+        pass
+    finally:
+        sys.setprofile(None)
+    return left > 0
+
+
+# Python cannot pass on what is raised while it closes a generator.
+ignores_unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@ignores_unraisable
+@pytest.mark.parametrize("action", ["enable", "disable", "sync", "configure"])
+def test_manager_recovers_from_exception_at_any_step(action: str) -> None:
+    ended, step = False, 0
+    while not ended:
+        step += 1
+        manager = restored()
+        call: dict[str, Callable[[], Any]] = {
+            "enable": lambda: manager.enable_plugin("mail"),  # noqa: B023
+            "disable": lambda: manager.disable_plugin("mail"),  # noqa: B023
+            "configure": lambda: manager.update_config("base", {"n": 1}),  # noqa: B023
+            "sync": manager.sync,
+        }
+        if action == "disable":
+            manager.enable_plugin("mail")
+        elif action == "sync":
+            manager.store.save("base", "disabled")
+        ended = interrupt_at(step, call[action])
+        events = events_of(manager)
+        manager.wait_seconds = 1
+        in_thread(manager.enable_plugin, "base")
+        in_thread(manager.enable_plugin, "mail")
+        in_thread(manager.disable_plugin, "mail")
+        assert events[-1] == ("disabled", "mail"), step
+        assert manager.is_enabled("base") and not manager.is_enabled("mail"), step
+    assert step > 100
+
+
+@ignores_unraisable
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here")
+def test_manager_is_free_after_exceptions_of_signal_handler() -> None:
+    manager = restored()
+    armed, hits, end = False, 0, monotonic() + 1.5
+
+    def handler(*_: object) -> None:
+        if armed:
+            raise TimeLimitError
+
+    before = signal.signal(signal.SIGALRM, handler)
+    numbers = random.Random(1)
+    try:
+        while monotonic() < end:
+            try:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, numbers.uniform(0.00001, 0.0003))
+                    armed = True
+                    (manager.enable_plugin if hits % 2 else manager.disable_plugin)("mail")
+                finally:
+                    armed = False
+            except Exception:
+                hits += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert hits > 10
+    manager.wait_seconds = 1
+    in_thread(manager.disable_plugin, "mail")
+    events = events_of(manager)
+    in_thread(manager.enable_plugin, "mail")
+    assert events[-1] == ("enabled", "mail")

@@ -34,6 +34,7 @@ def run(module: str, *arguments: str, database_url: str, folder: Path | None = N
 @contextmanager
 def running(command: list[str], *, folder: Path, log: Path, database_url: str, **more: str) -> Iterator[None]:
     """Run a service for a ``with`` block. SIGTERM must end it, with no traceback in its log and no session left."""
+    before = sessions(database_url)
     with log.open("wb") as output:
         env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="1", **more)
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
@@ -42,7 +43,7 @@ def running(command: list[str], *, folder: Path, log: Path, database_url: str, *
         assert process.poll() is None, "the service has ended"
         process.terminate()
         process.wait(LIMIT_SECONDS)
-        assert wait_until(lambda: not sessions(database_url), LIMIT_SECONDS), sessions(database_url)
+        assert wait_until(lambda: sessions(database_url) <= before, LIMIT_SECONDS), "a session is left"
         assert "Traceback" not in log.read_text()
     finally:
         with suppress(ProcessLookupError):
@@ -51,14 +52,14 @@ def running(command: list[str], *, folder: Path, log: Path, database_url: str, *
         sys.stderr.write(log.read_text())  # pytest shows it if the test fails
 
 
-def sessions(database_url: str) -> list[str]:
-    """Return the names of the applications that have sessions on this database, plugin_store's own ones."""
+def sessions(database_url: str) -> set[int]:
+    """Return the process ids of the sessions on this database, without its own."""
     with psycopg.connect(database_url) as connection:
         rows = connection.execute(
-            "SELECT application_name FROM pg_stat_activity"
-            " WHERE datname = current_database() AND application_name LIKE 'plugin_store%'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
-        return [name for (name,) in rows]
+        return {pid for (pid,) in rows}
 
 
 def ask(port: int, path: str = "/healthz", method: str = "GET") -> dict[str, Any]:

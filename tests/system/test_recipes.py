@@ -100,6 +100,25 @@ def test_alembic_leaves_our_tables_alone(tmp_path: Path, database_url: str) -> N
         alembic("check")
 
 
+@pytest.mark.parametrize(("end", "rows"), [("commit", 1), ("rollback", 0)])
+def test_sqlalchemy_session_stores_both_or_none(
+    end: str, rows: int, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    session_of = pytest.importorskip("sqlalchemy.orm").Session
+    monkeypatch.syspath_prepend(RECIPES / "alembic_host")
+    models = importlib.import_module("models")
+    engine = sqlalchemy.create_engine(database_url.replace("postgresql:", "postgresql+psycopg:", 1))
+    models.Base.metadata.create_all(engine)
+    with session_of(engine) as session:
+        models.place_last_order(session)
+        getattr(session, end)()
+    engine.dispose()
+    with psycopg.connect(database_url) as connection:
+        query = "SELECT (SELECT count(*) FROM orders), (SELECT count(*) FROM plugin_config)"
+        assert connection.execute(query).fetchone() == (rows, rows)
+
+
 def test_yoyo_host_migrates_beside_us(empty_url: str) -> None:
     def yoyo(command: str, *sources: str) -> None:
         database = empty_url.replace("postgresql:", "postgresql+psycopg:", 1)

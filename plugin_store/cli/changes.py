@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.validation import same_json
 
-from .output import printable
+from .output import hidden, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,12 @@ class PluginChange:
     what: str
     before: Any
     after: Any
+
+    def hidden(self) -> PluginChange:
+        """Return the change without the values of the config."""
+        if self.what == "status":
+            return self
+        return replace(self, before=hidden(self.before), after=hidden(self.after))
 
     def __str__(self) -> str:
         values = {"+": [self.after], "~": [self.before, self.after], "-": [self.before]}[self.sign]

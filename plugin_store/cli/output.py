@@ -1,54 +1,41 @@
-"""What the commands print: hints for names, text for terminals, and a line when something takes long."""
+"""How the commands write: text that is safe at a terminal, tables, JSON, and a line when something takes long."""
 
 from __future__ import annotations
 
-import difflib
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from threading import Timer
-from typing import Any, NoReturn
+from typing import Any, NamedTuple
 
 PATIENCE_SECONDS = 1.0
+HIDDEN = "***"
+
+
+class Answer(NamedTuple):
+    """What a command has to say: text for stdout, notes for stderr and the exit status."""
+
+    text: str = ""
+    notes: Iterable[str] = ()
+    status: int = 0
 
 
 def open_streams() -> None:
-    """Let stdout and stderr take any text, also where their encoding lacks a character."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
+    """Let stdout and stderr take any text, also where they are closed or their encoding lacks a character."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by the caller: a socket must not get its number
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (open until the end)
+        stream = getattr(sys, name)
+        if mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """Return " (did you mean …?)" with those of the known words that are like the word, or ""."""
-    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""
-
-
-def value_of(text: str) -> Any:
-    """Return the value of JSON text, else the text: NaN and Infinity, which are not JSON, are text too."""
-
-    def refuse(constant: str) -> NoReturn:
-        raise ValueError(constant)
-
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except (ValueError, RecursionError):
-        return text
-
-
-def printable(text: str) -> str:
-    """Return the text with what could move a terminal's cursor, or a line's end, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def printable_lines(text: str) -> str:
-    """Return the text, of several lines, with what could move a terminal's cursor escaped as in JSON.
-
-    Of JSON it is the same value. Escaped are also the characters that turn the text around.
-    """
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+def say(text: str, end: str = "\n") -> None:
+    """Write to stderr, which may be full or closed."""
+    with suppress(OSError):
+        print(text, end=end, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -57,11 +44,61 @@ def progress(doing: str) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    # A thread, as the block waits in C for a database or a process.
-    timer = Timer(PATIENCE_SECONDS, print, [f"{doing} ..."], {"file": sys.stderr, "flush": True})
+    timer = Timer(PATIENCE_SECONDS, say, [f"{doing} ..."])  # a thread, as the block waits in C
     timer.daemon = True
     timer.start()
     try:
         yield
     finally:
         timer.cancel()
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return " (did you mean …?)" with the known words that are similar to the word, or ""."""
+    import difflib  # here, as it is slow to load
+
+    found = difflib.get_close_matches(word, known, n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(map(repr, found))}?)" if found else ""
+
+
+def hidden(value: Any) -> Any:
+    """Return the value with ``***`` for everything in it but keys, null and references to secrets."""
+    from plugin_store.plugins.secrets import is_plain
+
+    if not is_plain(value):
+        return value
+    if isinstance(value, dict):
+        return {key: hidden(item) for key, item in value.items()}
+    return [hidden(item) for item in value] if isinstance(value, list) else HIDDEN
+
+
+def printable(text: str) -> str:
+    """Return the text with the characters escaped that could move a terminal's cursor or end the line."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text of several lines with such characters escaped as in JSON; JSON keeps its value."""
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+
+
+def as_json(value: Any) -> str:
+    """Return indented JSON, with timestamps and ids as text."""
+    return json.dumps(value, indent=2, default=plain) + "\n"
+
+
+def plain(value: Any) -> str:
+    """Return a timestamp or an id as JSON has them."""
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
+
+
+def local(time: Any) -> str:
+    """Return a timestamp in the local time zone, "-" for None."""
+    return "-" if time is None else time.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def as_table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Return rows of cells as aligned lines."""
+    lines = [list(map(printable, row)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "".join("  ".join(map(str.ljust, line, widths)).rstrip() + "\n" for line in lines)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
+import psycopg
 from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
 
 from plugin_store.errors import InvalidFileError, PluginStoreError, StoreError
 from plugin_store.stores.cursors import Connection
@@ -18,6 +20,7 @@ from plugin_store.stores.validation import checked_many, dotted, same_json
 
 from .changes import PluginChange, changes
 from .output import printable_lines
+from .verbs import refuse_constant, unique_keys
 
 ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")
@@ -42,7 +45,6 @@ def load_plugins(text: str | bytes) -> list[PluginConfig]:
     not JSON in UTF-8, keys that are unknown, missing or there twice, and what no store would take.
     """
     data = _parsed(text)
-    _refuse_what_is_there_twice(data)
     _expect(data, ("$",), "format", "plugins")
     if not same_json(data["format"], FORMAT):
         raise InvalidFileError(f"$.format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")
@@ -75,15 +77,14 @@ def import_plugins(
     plugins: Iterable[PluginConfig],
     *,
     prune: bool = False,
-    show: Callable[[list[PluginChange]], object] | None = None,
     check: Callable[[str, dict[str, Any]], object] | None = None,
 ) -> list[PluginChange]:
     """Make the table's rows these plugins, in one transaction, and return what changed.
 
     Rows that are not among them stay, or are deleted with ``prune``; what is equal is not written. Other writers wait
-    until it ends, and ``show`` is called with the changes before they are made. ``check(name, config)`` may refuse a
-    config before anything is done: ``manager.check_config`` lets the registered plugins do so. Raises what those two
-    raise, the errors of bad names, statuses and configs, and StoreError: then nothing is changed.
+    until it ends. ``check(name, config)`` may refuse a config before anything is done: ``manager.check_config`` lets
+    the registered plugins do so. Raises what it raises, the errors of bad names, statuses and configs, and StoreError:
+    then nothing is changed.
 
     ``connection`` is a psycopg.Connection; if it is in a transaction, the import is a part of that. It must be one in
     READ COMMITTED: StoreError otherwise.
@@ -95,12 +96,11 @@ def import_plugins(
     repository = PluginConfigRepository(connection)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     with translated_errors(), connection.transaction():
-        if in_transaction and connection.execute(ISOLATION).fetchone() != ("read committed",):
+        cursor = psycopg.Cursor(connection, row_factory=tuple_row)  # whatever rows the caller's connection makes
+        if in_transaction and cursor.execute(ISOLATION).fetchone() != ("read committed",):
             raise StoreError("the transaction may see the table as it was when it began: import in READ COMMITTED")
-        connection.execute(LOCK_TABLE)
+        cursor.execute(LOCK_TABLE)
         made = diff_plugins(repository.get_all(), wanted, partial=not prune)
-        if show is not None:
-            show(made)
         changed = {change.plugin_name for change in made}
         repository.save_many(plugin for plugin in wanted if plugin.plugin_name in changed)
         for name in sorted(changed - {plugin.plugin_name for plugin in wanted}):
@@ -108,41 +108,16 @@ def import_plugins(
     return made
 
 
-class _Twice:
-    """Stands for the value of a key that is in its object twice."""
-
-
 def _parsed(text: str | bytes) -> Any:
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for key, value in found:
-            made[key] = _Twice() if key in made else value
-        return made
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not JSON")
-
-    try:
-        text = text if isinstance(text, str) else text.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    try:  # bytes may be UTF-16 too, as PowerShell writes it
+        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
-        raise InvalidFileError(f"line {line}: not UTF-8") from None
+        raise InvalidFileError(f"line {line}: not {exc.encoding.upper()}") from None
     except json.JSONDecodeError as exc:
         raise InvalidFileError(f"line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}") from None
     except (ValueError, RecursionError) as exc:  # an integer of thousands of digits, lists in lists in lists
         raise InvalidFileError(f"cannot be read: {exc}") from None
-
-
-def _refuse_what_is_there_twice(data: Any) -> None:
-    left: list[tuple[tuple[str | int, ...], Any]] = [(("$",), data)]
-    while left:  # not by recursion, as the parser goes deeper than Python's functions may
-        path, value = left.pop()
-        if isinstance(value, _Twice):
-            raise InvalidFileError(f"{dotted(path)} is there twice")
-        if isinstance(value, (dict, list)):
-            items = value.items() if isinstance(value, dict) else enumerate(value)
-            left.extend(((*path, step), item) for step, item in items)
 
 
 def _expect(value: Any, path: tuple[str, ...], *keys: str) -> None:

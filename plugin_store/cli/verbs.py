@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from plugin_store.errors import InvalidConfigError, PluginNotFoundError, UnreadableRowsError
@@ -92,7 +93,7 @@ def parse_value(text: str, *, as_text: bool = False) -> Any:
         return text
     try:
         value = json.loads(
-            text, parse_int=_number, parse_float=_number, parse_constant=_refuse, object_pairs_hook=_object
+            text, parse_int=_number, parse_float=_number, parse_constant=refuse_constant, object_pairs_hook=unique_keys
         )
     except (ValueError, ArithmeticError, RecursionError):
         return text
@@ -143,8 +144,6 @@ def _refuse_dotted(name: str, key: str, config: dict[str, Any]) -> None:
 
 def _number(digits: str) -> Any:
     """Return the number as the table keeps it; ValueError if it keeps another."""
-    from decimal import Decimal
-
     number = int(digits) if digits.lstrip("-").isdecimal() else float(digits) + 0.0  # there is no -0.0 in the table
     stored = checked_config("", {"": number})[""]
     if Decimal(digits) != Decimal(str(stored)):
@@ -152,12 +151,16 @@ def _number(digits: str) -> Any:
     return stored
 
 
-def _refuse(constant: str) -> NoReturn:
+def refuse_constant(constant: str) -> NoReturn:
+    """Raise ValueError for NaN and Infinity, which Python would read."""
     raise ValueError(f"{constant} is not JSON")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a key is given twice")
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object; ValueError if a key is in it twice."""
+    made: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"the key {key!r} is given twice")
+        made[key] = value
     return made

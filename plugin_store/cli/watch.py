@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
-from collections.abc import Callable, Iterator
+from argparse import Namespace
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import FrameType
@@ -14,66 +16,80 @@ from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.postgres import PluginConfigRepository
 
 from .changes import PluginChange, changes
+from .database import APPLICATION_NAME, database
+from .output import Answer, local, plain, printable, progress, say
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0
 
 
-def watch(conninfo: str, ready: Callable[[], None], show: Callable[[datetime, PluginChange], None]) -> None:
-    """Call ``ready``, then ``show`` with each change of the table from then on, until ^C or what ``show`` raises.
+def watch(args: Namespace) -> Answer:
+    """Print each change of the table from now on, until a signal or until nobody reads.
 
     Changes that follow each other within some milliseconds may be seen as one. While the database is
     away this waits for it; what changed meanwhile is shown then. Raises StoreUnavailableError or SchemaError if
     it cannot be read at the start.
     """
-    known = _rows(conninfo)
+    conninfo = database(args)
+    known: dict[str, PluginConfig] = {}
     failures: list[Exception] = []
 
     def changed() -> None:
         nonlocal known
         rows = _rows(conninfo)
         try:
-            for at, change in differences(known, rows):
-                show(at, change)
-        except Exception as exc:  # no reader is left, say: not for the listener to try again
+            for change in changes(known, rows):
+                print(_line(args, change, rows.get(change.plugin_name)), flush=True)
+        except OSError as exc:  # the reader has gone
             failures.append(exc)
             listener.stop()
         known = rows
 
-    listener = TableListener(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
-    with _interrupts(listener):
-        ready()
+    running: list[TableListener] = []
+    with _ended_by_signals(running):
+        with progress("waiting for the database"):
+            known = _rows(conninfo)
+        listener = TableListener(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
+        running.append(listener)
+        say("watching, ^C ends it")
         listener.run()
-    raise failures[0] if failures else KeyboardInterrupt  # nothing else stops it
+    raise failures[0]
 
 
 @contextmanager
-def _interrupts(listener: TableListener) -> Iterator[None]:
-    """Have ^C stop the listener too: Python drops a KeyboardInterrupt that falls into the deletion of an object."""
+def _ended_by_signals(running: list[TableListener]) -> Iterator[None]:
+    """Exit with status 128 + N on SIGINT and SIGTERM, also as process 1, for which SIGTERM does nothing by default."""
+    received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
-        listener.stop()
-        signal.default_int_handler(number, frame)
+        received.append(number)
+        for listener in running:  # Python drops an exception that is raised while an object is deleted
+            listener.stop()
+        raise SystemExit(128 + number)
 
-    ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where it is ignored
-    if ours:
-        signal.signal(signal.SIGINT, stop)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:  # as of a process in the background
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if received:
+            raise SystemExit(128 + received[0])
 
 
-def differences(old: dict[str, PluginConfig], new: dict[str, PluginConfig]) -> Iterator[tuple[datetime, PluginChange]]:
-    """Yield what is different, by name, and since when: of what is gone, now."""
-    now = datetime.now(timezone.utc)
-    for change in changes(old, new):
-        row = new.get(change.plugin_name)
-        at = now if row is None or row.updated_at is None else row.updated_at
-        yield at, change
+def _line(args: Namespace, change: PluginChange, row: PluginConfig | None) -> str:
+    at = datetime.now(timezone.utc) if row is None or row.updated_at is None else row.updated_at
+    change = change if args.show_values else change.hidden()
+    if args.json:
+        values = {name: getattr(change, name) for name in ("plugin_name", "what", "before", "after")}
+        return json.dumps({"at": at} | values, default=plain)
+    before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
+    return f"{local(at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
 
 
 def _rows(conninfo: str) -> dict[str, PluginConfig]:
-    with connect(conninfo, "plugin_store cli") as connection:
+    with connect(conninfo, APPLICATION_NAME) as connection:
         return {row.plugin_name: row for row in PluginConfigRepository(connection).get_all()}

@@ -1,226 +1,144 @@
-"""The command ``plugin-store``, run as people and scripts run it: as a process."""
+"""The command ``plugin-store`` as a process: its streams, its signals, its terminal."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from workers import wait_until
+from workers import environment, wait_until
 
-from plugin_store import PluginConfig, PluginConfigRepository
-from plugin_store.cli import main
+from plugin_store import PluginConfigRepository
+
+COMMAND = [sys.executable, "-m", "plugin_store"]
+EMPTY = '{"format": 1, "plugins": {}}'
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if not key.startswith("PG")} | more
-
-
-def run_plain(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "plugin_store", *args]
-    return subprocess.run(command, env=environment(**env), capture_output=True, text=True, timeout=60)
-
-
 @pytest.fixture
-def run(database_url: str) -> Run:
-    """Run the command on the test's database."""
-    return lambda *args: run_plain(*args, DATABASE_URL=database_url)
+def shell(database_url: str) -> Run:
+    """Run a line of a shell, in which ``store`` is the command."""
 
-
-@pytest.fixture
-def inside(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command in this process, for what needs many runs and no process."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-
-    def run(*args: str) -> subprocess.CompletedProcess[str]:
-        status = main(list(args))
-        return subprocess.CompletedProcess(args, status, *capsys.readouterr())
+    def run(line: str, **env: str) -> subprocess.CompletedProcess[str]:
+        command = ["sh", "-c", f'store() {{ "{sys.executable}" -m plugin_store "$@"; }}; {line}']
+        env = environment(DATABASE_URL=database_url, **env)
+        return subprocess.run(command, env=env, capture_output=True, encoding="utf-8", errors="replace", timeout=60)
 
     return run
 
 
-def test_a_plugin_is_created_listed_disabled_and_deleted(run: Run, connection: psycopg.Connection[Any]) -> None:
-    created = run("enable", "--create", "mail", "analytics", "mail")
-    assert (created.returncode, created.stderr) == (0, "")
-    changed = [line.partition(" since 20")[0] for line in created.stdout.splitlines()]
-    assert changed == ["analytics: enabled", "mail: enabled"]
-
-    lines = run("list").stdout.splitlines()
-    assert [line.split()[:2] for line in lines] == [["NAME", "STATUS"], ["analytics", "enabled"], ["mail", "enabled"]]
-
-    assert run("disable", "mail").returncode == 0
-    assert connection.execute("SELECT plugin_name, status FROM plugin_config ORDER BY 1").fetchall() == [
-        ("analytics", "enabled"),
-        ("mail", "disabled"),
-    ]
-
-    deleted = run("delete", "mail")
-    assert deleted.stdout == "mail: deleted, it was disabled with config {}\n"
-    assert run("delete", "mail").returncode == 1
+@pytest.fixture
+def mail(repository: PluginConfigRepository) -> PluginConfigRepository:
+    """The store, with one row."""
+    repository.save("mail", "enabled", {"key": "x"})
+    return repository
 
 
-def test_list_is_an_aligned_table(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("a-long-name", "enabled", {"port": 25, "host": "x"})
-    repository.save("b", "disabled")
-    header, first, second = inside("list").stdout.splitlines()
-    assert header.index("STATUS") == first.index("enabled") == second.index("disabled")
-    assert header.index("CONFIG KEYS") == first.index("host, port")
-    assert second == second.rstrip()
+def status_of(repository: PluginConfigRepository) -> str | None:
+    row = repository.get_by_name("mail")
+    return row and row.status
 
 
-def test_list_of_nothing_says_so_beside_the_output(inside: Run) -> None:
-    listed = inside("list")
-    assert (listed.returncode, listed.stdout, listed.stderr) == (0, "", "no plugin is stored yet\n")
+# -- streams --------------------------------------------------------------------------------------
 
 
-def test_list_escapes_what_could_move_the_cursor(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("\x1b[2Jé\n", "enabled")
-    assert inside("list").stdout.splitlines()[1].startswith("\\x1b[2Jé\\n  enabled")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_disable_works_with_closed_streams(shell: Run, mail: PluginConfigRepository, closed: str) -> None:
+    done = shell(f"store disable mail {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert status_of(mail) == "disabled"
+    assert shell(f"store disable maul {closed}").returncode == 1
 
 
-def test_show_prints_every_column(inside: Run, repository: PluginConfigRepository) -> None:
-    row = repository.save("mail", "enabled", {"host": "smtp.example"})
-    shown = inside("show", "mail").stdout
-    for column in ("plugin_name", "status", "id", "enabled_at", "disabled_at", "created_at", "updated_at", "config"):
-        assert f"\n{column} " in f"\n{shown}"
-    assert str(row.id) in shown
-    assert '"host": "smtp.example"' in shown
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+@pytest.mark.parametrize(
+    ("line", "status"), [("list", 1), ("config get mail", 1), ("disable mail", 1), ("diff - --json", 2)]
+)
+def test_full_disk_is_an_error(shell: Run, mail: PluginConfigRepository, line: str, status: int) -> None:
+    mail.save("mail", "enabled", {"key": "x" * 1_000_000})  # of which a part is written before the end
+    done = shell(f"echo '{EMPTY}' | store {line} >/dev/full")
+    assert done.returncode == status
+    assert done.stderr.startswith("plugin-store: cannot write the output: No space left on device")
+    assert done.stderr.count("\n") == 1
+    assert (status_of(mail) == "disabled") == line.startswith("disable")
 
 
-HOSTILE = {"a\x9b": "\x9b31m \u202e\x7f é"}
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_full_stderr_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:
+    assert shell("store disable maul 2>/dev/full").returncode == 1
+    assert shell("store delete mail 2>/dev/full").returncode == 0
 
 
-def test_show_escapes_what_could_move_the_cursor(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("mail", "enabled", HOSTILE)
-    shown = inside("show", "mail").stdout
-    assert shown.replace("\n", "").isprintable()
-    assert "é" in shown
-    assert json.loads(shown.partition("\nconfig ")[2]) == HOSTILE
-
-
-def test_a_value_is_escaped_at_a_terminal_and_as_it_is_for_a_program(
-    inside: Run, database_url: str, repository: PluginConfigRepository
-) -> None:
-    pty = pytest.importorskip("pty", reason="terminals of POSIX")
-    value = "\x9b31m \u202e\x7f é\nand a second line"
-    repository.save("mail", "enabled", {"key": value})
-    assert inside("config", "get", "mail", "key").stdout == value + "\n"
-    screen, terminal = pty.openpty()
-    with open(screen, "rb", buffering=0) as reader, open(terminal, "wb"):
-        command = [sys.executable, "-m", "plugin_store", "config", "get", "mail", "key"]
-        env = environment(DATABASE_URL=database_url, PYTHONIOENCODING="utf-8")
-        subprocess.run(command, env=env, stdout=terminal, check=True, timeout=60)
-        shown = reader.read(1000).decode()
-    assert shown.splitlines() == [r"\u009b31m \u202e\u007f é", "and a second line"]
-
-
-def test_json_is_for_machines(inside: Run, repository: PluginConfigRepository) -> None:
-    row = repository.save("mail", "enabled", {"port": 25})
-    assert row.updated_at is not None
-    for args in (("--json", "list"), ("list", "--json")):
-        (listed,) = json.loads(inside(*args).stdout)
-        assert listed["plugin_name"] == "mail"
-        assert listed["config"] == {"port": 25}
-        assert listed["id"] == str(row.id)
-        assert listed["updated_at"] == row.updated_at.isoformat()
-        assert listed["disabled_at"] is None
-    assert json.loads(inside("--json", "show", "mail").stdout) == listed
-    assert json.loads(inside("--json", "disable", "mail").stdout)[0]["status"] == "disabled"
-    assert json.loads(inside("--json", "delete", "mail").stdout)["deleted"]["plugin_name"] == "mail"
-    assert json.loads(inside("--json", "list").stdout) == []
+def test_closed_pipe_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:
+    mail.save("mail", "enabled", {"key": "x" * 1_000_000})
+    for line, status in (("config get mail", 0), ("list", 0), ("diff - --show-values", 1), ("diff -", 1)):
+        done = shell(f"{{ echo '{EMPTY}' | store {line}; echo $? >&2; }} | head -c 1 >/dev/null")
+        assert done.stderr == f"{status}\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
+    "env",
     [
-        ("15", 15),
-        ("-1.5", -1.5),
-        ("true", True),
-        ("null", None),
-        ('["a", {"b": 1}]', ["a", {"b": 1}]),
-        ('"15"', "15"),
-        ("smtp.example", "smtp.example"),
-        ("NaN", "NaN"),
-        ("-Infinity", "-Infinity"),
-        ("", ""),
+        {"LC_ALL": "C"},
+        {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "ascii"},
     ],
 )
-def test_config_values_are_json_or_else_text(
-    inside: Run, repository: PluginConfigRepository, text: str, value: object
-) -> None:
-    repository.save("mail", "enabled", {"other": 1})
-    assert inside("config", "set", "mail", "key", "--", text).returncode == 0
-    assert repository.get_by_name("mail").config == {"other": 1, "key": value}
-    assert json.loads(inside("--json", "config", "get", "mail", "key").stdout) == value
+def test_other_locales_read_and_write_the_same(shell: Run, mail: PluginConfigRepository, env: dict[str, str]) -> None:
+    done = shell("store enable --create é€ && store config set é€ ключ ☃ && store list", **env)
+    assert (done.returncode, done.stderr) == (0, "")
+    row = mail.get_by_name("é€")
+    assert row is not None and row.config == {"ключ": "☃"}
+    assert "é€" in shell("store export é€", **env).stdout
 
 
-def test_config_is_read_and_unset(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("mail", "enabled", {"host": "smtp.example", "port": 25, "tls": True})
-    assert inside("config", "get", "mail", "host").stdout == "smtp.example\n"
-    assert inside("config", "get", "mail", "port").stdout == "25\n"
-    assert json.loads(inside("config", "get", "mail").stdout) == {"host": "smtp.example", "port": 25, "tls": True}
-    assert json.loads(inside("config", "unset", "mail", "port", "tls").stdout) == {"host": "smtp.example"}
-    assert repository.get_by_name("mail").config == {"host": "smtp.example"}
+def test_no_output_shows_a_password(shell: Run) -> None:
+    for url in (
+        "postgresql://u:s3cret@127.0.0.1:1/d",
+        "postgresql://u:s3cret@@127.0.0.1:1/d",
+        "postgresql://u:%zzs3cret@127.0.0.1:1/d",
+        "host=127.0.0.1 port=1 password=oh s3cret",
+        "host=127.0.0.1 port=1 password=s3cret",
+    ):
+        for command in ("list", "migrate", "status", "watch"):
+            failed = shell(f"store {command} --database '{url}'")
+            assert failed.returncode in (1, 3) and failed.stderr
+            assert "s3cret" not in failed.stdout + failed.stderr
 
 
-def test_a_config_value_that_cannot_be_stored_is_refused(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("mail", "enabled", {})
-    refused = inside("config", "set", "mail", "key", '{"a": "\\u0000"}')
-    assert refused.returncode == 1
-    assert "plugin-store: plugin 'mail': config.key.a holds a NUL character" in refused.stderr
-    assert repository.get_by_name("mail").config == {}
+# -- locks, signals -------------------------------------------------------------------------------
 
 
-def test_a_key_that_is_not_there_is_an_error_with_near_matches(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("mail", "enabled", {"host": 1})
-    for command in (("config", "get", "mail", "hots"), ("config", "unset", "mail", "host", "hots")):
-        missed = inside(*command)
-        assert missed.returncode == 1
-        assert "no key 'hots' is stored in its config (did you mean 'host'?)" in missed.stderr
-    assert repository.get_by_name("mail").config == {"host": 1}
+@contextmanager
+def locked_row(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """Someone's open transaction that holds the row."""
+    with psycopg.connect(database_url) as other:
+        other.execute("UPDATE plugin_config SET config = '{\"n\": 1}'")
+        yield other
+        other.rollback()
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("show", "analytcs"),
-        ("enable", "analytcs"),
-        ("disable", "analytics", "analytcs"),
-        ("delete", "analytcs"),
-        ("config", "get", "analytcs"),
-        ("config", "set", "analytcs", "key", "1"),
-        ("config", "unset", "analytcs", "key"),
-    ],
-)
-def test_a_name_with_no_row_is_an_error_with_near_matches(
-    inside: Run, repository: PluginConfigRepository, command: tuple[str, ...]
-) -> None:
-    before = repository.save("analytics", "enabled", {"key": 0})
-    missed = inside(*command)
-    assert (missed.returncode, missed.stdout) == (1, "")
-    assert missed.stderr.startswith("plugin-store: no plugin 'analytcs' is stored (did you mean 'analytics'?)")
-    assert "enable --create" in missed.stderr
-    assert repository.get_all() == [before]
+def waits_for_a_lock(connection: psycopg.Connection[Any], count: int = 1) -> bool:
+    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store cli'
+        AND datname = current_database() AND wait_event_type = 'Lock'"""
+    return wait_until(lambda: connection.execute(waiting).fetchone() == (count,), 60)
 
 
-def test_several_names_are_all_enabled_or_none(inside: Run, repository: PluginConfigRepository) -> None:
-    repository.save("good", "disabled")
-    assert inside("enable", "--create", "good", "new", "x" * 101).returncode == 1
-    assert [row.status for row in repository.get_all()] == ["disabled"]
-
-
-def test_two_that_name_the_same_plugins_in_another_order_do_not_deadlock(
+def test_commands_that_name_the_same_plugins_do_not_deadlock(
     database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
 ) -> None:
     for name in ("a", "b"):
@@ -231,16 +149,14 @@ def test_two_that_name_the_same_plugins_in_another_order_do_not_deadlock(
     connection.execute("""CREATE TRIGGER hold AFTER UPDATE ON plugin_config
         FOR EACH ROW EXECUTE FUNCTION hold()""")
     connection.execute("SELECT pg_advisory_lock(1)")
-    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store cli'
-        AND datname = current_database() AND wait_event_type = 'Lock'"""
-    command, env = [sys.executable, "-m", "plugin_store", "disable"], environment(DATABASE_URL=database_url)
+    env = environment(DATABASE_URL=database_url)
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with (
-        subprocess.Popen([*command, "a", "b"], env=env, **pipes) as one,
-        subprocess.Popen([*command, "b", "a"], env=env, **pipes) as other,
+        subprocess.Popen([*COMMAND, "disable", "a", "b"], env=env, **pipes) as one,
+        subprocess.Popen([*COMMAND, "disable", "b", "a"], env=env, **pipes) as other,
     ):
         try:
-            assert wait_until(lambda: connection.execute(waiting).fetchone() == (2,), 60)
+            assert waits_for_a_lock(connection, 2)
         finally:
             connection.execute("SELECT pg_advisory_unlock(1)")
         ended = [(*process.communicate(timeout=60), process.returncode) for process in (one, other)]
@@ -248,304 +164,167 @@ def test_two_that_name_the_same_plugins_in_another_order_do_not_deadlock(
     assert [row.status for row in repository.get_all()] == ["disabled"] * 2
 
 
-def test_what_the_database_refuses_at_commit_is_an_error(
-    inside: Run, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+@pytest.mark.parametrize("command", [["disable", "mail"], ["import", "-"]])
+def test_interrupt_ends_a_wait_for_a_lock(
+    database_url: str, connection: psycopg.Connection[Any], mail: PluginConfigRepository, command: list[str]
 ) -> None:
-    before = repository.save("mail", "enabled")
-    connection.execute("""CREATE FUNCTION veto() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN RAISE 'vetoed at commit'; END $$""")
-    connection.execute("""CREATE CONSTRAINT TRIGGER veto AFTER UPDATE ON plugin_config
-        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION veto()""")
-    refused = inside("disable", "mail")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert refused.stderr.startswith("plugin-store: ") and "vetoed at commit" in refused.stderr
-    assert repository.get_all() == [before]
-
-
-STORED = """\
-{
-  "format": 1,
-  "plugins": {
-    "chat": {
-      "config": {},
-      "status": "disabled"
-    },
-    "mail": {
-      "config": {
-        "host": "smtp.example",
-        "port": 25
-      },
-      "status": "enabled"
-    }
-  }
-}
-"""
-
-
-@pytest.fixture
-def stored(repository: PluginConfigRepository, tmp_path: Path) -> str:
-    """The path of a file that says what is stored."""
-    repository.save("mail", "enabled", {"port": 25, "host": "smtp.example"})
-    repository.save("chat", "disabled")
-    file = tmp_path / "plugins.json"
-    file.write_text(STORED)
-    return str(file)
-
-
-CHANGES = [
-    '+ chat: status "disabled"',
-    '- extra: status "enabled"',
-    '+ mail: config.host "smtp.example"',
-    "~ mail: config.port 587 -> 25",
-    "- mail: config.tls true",
-]
-
-
-def change_all(repository: PluginConfigRepository) -> list[PluginConfig]:
-    repository.update_config("mail", {"port": 587, "tls": True}, remove=["host"])
-    repository.delete("chat")
-    repository.save("extra", "enabled")
-    return repository.get_all()
-
-
-@pytest.mark.usefixtures("stored")
-def test_export_is_the_same_file_in_each_locale(run: Run, database_url: str) -> None:
-    exported = run("export")
-    assert (exported.returncode, exported.stdout, exported.stderr) == (0, STORED, "")
-    command = [sys.executable, "-m", "plugin_store", "config", "set", "mail", "host", "é"]
-    subprocess.run(command, env=environment(DATABASE_URL=database_url), check=True, stdout=subprocess.DEVNULL)
-    command[3:] = ["export", "mail"]
-    env = environment(DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
-    one = subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE).stdout
-    assert '"host": "é"'.encode() in one and b"chat" not in one
-
-
-def test_export_of_a_name_with_no_row_prints_no_file(inside: Run, stored: str) -> None:
-    failed = inside("export", "mail", "maul")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert "did you mean 'mail'" in failed.stderr
-
-
-def test_import_prints_what_changes_and_does_it(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
-    before = change_all(repository)
-    for more, changes in (((), [line for line in CHANGES if "extra" not in line]), (("--prune",), CHANGES)):
-        dry = inside("import", stored, "--dry-run", *more)
-        assert (dry.returncode, dry.stdout.splitlines(), dry.stderr) == (0, changes, "")
-        assert repository.get_all() == before
-    assert inside("import", stored, "--prune").stdout.splitlines() == CHANGES
-    assert inside("export").stdout == STORED
-    again = inside("import", stored)
-    assert (again.returncode, again.stdout, again.stderr) == (
-        0,
-        "",
-        "no difference, the table is as the file says\n",
-    )
-
-
-def test_import_reads_standard_input(database_url: str, repository: PluginConfigRepository) -> None:
-    command = [sys.executable, "-m", "plugin_store", "import", "-"]
     env = environment(DATABASE_URL=database_url)
-    done = subprocess.run(command, input=STORED, env=env, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [row.plugin_name for row in repository.get_all()] == ["chat", "mail"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with locked_row(database_url), subprocess.Popen([*COMMAND, *command], env=env, text=True, **pipes) as process:
+        assert process.stdin is not None
+        process.stdin.write(EMPTY)
+        process.stdin.close()
+        process.stdin = None
+        assert waits_for_a_lock(connection)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert status_of(mail) == "enabled"
 
 
-def test_diff_exits_with_1_on_a_difference(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
-    same = inside("diff", stored)
-    assert (same.returncode, same.stdout) == (0, "")
-    repository.save("extra", "enabled")
-    other = inside("diff", stored)
-    assert (other.returncode, other.stdout) == (1, '- extra: status "enabled"\n')
-    assert inside("diff", "--partial", stored).returncode == 0
-    change_all(repository)
-    assert inside("diff", stored).stdout.splitlines() == CHANGES
+def test_import_into_a_pager_holds_no_lock(database_url: str, mail: PluginConfigRepository) -> None:
+    plugins = {f"plugin {number}": {"status": "disabled", "config": {}} for number in range(3000)}
+    env = environment(DATABASE_URL=database_url)
+    command = [*COMMAND, "import", "-"]
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(json.dumps({"format": 1, "plugins": plugins}))
+        process.stdin.close()
+        process.stdin = None
+        assert wait_until(lambda: len(mail.get_all()) == 3001, 60)
+        assert process.poll() is None  # its output fills the pipe, and nobody reads
+        mail.save("mail", "disabled")
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
-def test_diff_exits_with_2_on_an_error(inside: Run, tmp_path: Path) -> None:
-    (tmp_path / "broken").write_text('{\n  "format": 1,\nx}')
-    for file, words in (("missing", "cannot read"), ("broken", "is refused: line 3, column 1: not JSON")):
-        for command, status in (("diff", 2), ("import", 1)):
-            failed = inside(command, str(tmp_path / file))
-            assert (failed.returncode, failed.stdout) == (status, "")
-            assert words in failed.stderr
-
-
-def test_changes_are_json_for_machines(inside: Run, stored: str, repository: PluginConfigRepository) -> None:
-    repository.save("extra", "enabled")
-    change = {"sign": "-", "plugin_name": "extra", "what": "status", "before": "enabled", "after": None}
-    assert json.loads(inside("diff", stored, "--json").stdout) == [change]
-    assert json.loads(inside("import", stored, "--json").stdout) == []
-
-
-def test_migrate_says_what_it_applied(empty_url: str) -> None:
-    first = run_plain("migrate", "--database", empty_url)
-    assert (first.returncode, first.stderr) == (0, "")
-    assert "applied plugin_store.0001.create-plugin-config\n" in first.stdout
-    second = run_plain("migrate", "--wait", "9", DATABASE_URL=empty_url)
-    assert second.stdout == "nothing to apply, the table is up to date\n"
-    third = run_plain("--json", "migrate", DATABASE_URL=empty_url)
-    assert json.loads(third.stdout) == {"applied": []}
-
-
-def test_migrate_waits_for_the_database_as_long_as_it_is_told() -> None:
+def test_migrate_waits_for_the_database() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"postgresql://me:secret@127.0.0.1:{unused.getsockname()[1]}/db"
-        failed = run_plain("migrate", "--wait", "1.5", "--database", url)
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("waiting up to 1.5 s for the database: the database cannot be reached: ")
+        command = [*COMMAND, "migrate", "--wait", "1.5", "--database", url]
+        failed = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 3
+    assert failed.stderr.startswith("waiting up to 1.5 s for the database: ")
     assert failed.stderr.count("waiting") == 1 and "plugin-store: the database cannot be reached" in failed.stderr
     assert "secret" not in failed.stderr
 
 
-def test_a_missing_table_is_an_error_that_names_the_command(empty_url: str) -> None:
-    failed = run_plain("list", DATABASE_URL=empty_url)
-    assert failed.returncode == 1
-    assert "plugin-store migrate" in failed.stderr
-    assert "Traceback" not in failed.stderr
+# -- a terminal -----------------------------------------------------------------------------------
 
 
-def test_without_a_database_the_error_says_what_to_set() -> None:
-    failed = run_plain("list", DATABASE_URL="")
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert "DATABASE_URL" in failed.stderr
-    assert "plugin-store sandbox" in failed.stderr
+class Terminal:
+    """A process at a terminal of its own, and what the terminal shows."""
+
+    def __init__(self, *command: str, stdin: Any = None, **env: str) -> None:
+        pty = pytest.importorskip("pty", reason="terminals of POSIX")
+        self._screen, terminal = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, *command],
+            env=environment(**env),
+            stdin=terminal if stdin is None else stdin,
+            stdout=terminal,
+            stderr=terminal,
+        )
+        os.close(terminal)
+        self.shown = ""
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._screen)
+
+    def reads(self, pattern: str) -> bool:
+        """Return whether the terminal comes to show this."""
+        end = time.monotonic() + 30
+        while not re.search(pattern, self.shown):
+            if not select.select([self._screen], [], [], max(0, end - time.monotonic()))[0]:
+                return False
+            try:
+                self.shown += os.read(self._screen, 10_000).decode()
+            except OSError:  # Linux's end of file
+                return bool(re.search(pattern, self.shown))
+        return True
+
+    def types(self, text: str) -> None:
+        os.write(self._screen, text.encode())
 
 
-def test_the_database_is_the_option_then_database_url_then_libpqs_variables(
-    database_url: str, connection: psycopg.Connection[Any]
-) -> None:
-    info, nowhere = connection.info, "postgresql://127.0.0.1:1/none"
-    libpq = {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
-    libpq["PGPASSWORD"] = info.password
-    assert run_plain("list", **libpq).returncode == 0
-    assert run_plain("list", DATABASE_URL=nowhere, **libpq).returncode == 1
-    assert run_plain("--database", database_url, "list", DATABASE_URL=nowhere).returncode == 0
+@pytest.fixture
+def terminal(database_url: str) -> Callable[..., Terminal]:
+    return lambda *args, **more: Terminal("-m", "plugin_store", *args, DATABASE_URL=database_url, **more)
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["frobnicate"], ["enable"], ["config"], ["config", "set", "name", "key"], ["list", "extra"]]
-)
-def test_wrong_usage_exits_with_2(args: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(args)
-    assert raised.value.code == 2
-    assert "usage: plugin-store" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "command",
+    ("command", "said"),
     [
-        *("", "migrate", "list", "show", "enable", "disable", "delete", "config get", "config set", "config unset"),
-        *("export", "import", "diff", "demo"),
+        (["disable", "mail"], "waiting for the database, or for a lock in it"),
+        (["config", "set", "mail", "key", "1"], "waiting for the database, or for a lock in it"),
+        (["import", "FILE"], "importing, after transactions that write to the table"),
     ],
 )
-def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main([*command.split(), "--help"])
-    assert raised.value.code == 0
-    assert f"examples:\n  plugin-store {command}" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ("list", "URL"),
-        ("--database", "URL", "list"),
-        ("--database", "postgresql://u:s3cret@@127.0.0.1:1/d", "list"),
-        ("--database", "postgresql://u:%zzs3cret@127.0.0.1:1/d", "list"),
-        ("--database", "host=127.0.0.1 port=1 password=oh s3cret", "list"),
-        ("--database", "host=127.0.0.1 port=1 password=s3cret", "list"),
-        ("show", "URL"),
-        ("migrate", "--database", "URL"),
-    ],
-)
-def test_no_output_shows_a_password(args: tuple[str, ...]) -> None:
-    url = "postgresql://someone:s3cret@127.0.0.1:1/d"
-    failed = run_plain(*(url if arg == "URL" else arg for arg in args), DATABASE_URL=url)
-    assert failed.returncode in (1, 2)
-    assert failed.stderr
-    assert "s3cret" not in failed.stdout + failed.stderr
-
-
-@pytest.mark.parametrize(
-    "args",
-    [
-        ("list", "postgresql://u:pa's3cret@h/db"),
-        ("list", "postgresql://u:pa s3cret@h/db"),
-        ("list", "postgresql://h/db?password=p's3cret"),
-        ("migrate", "--wait", "postgresql://u:pa's3cret@h/db"),
-        ("--databse", "u:pa's3cret@h/db", "list"),
-        ("host=h Password=a\\ s3cret",),
-        ("show", "host=h", "password=a'", "s3cret"),
-    ],
-)
-def test_wrong_usage_does_not_repeat_what_looks_like_a_conninfo(
-    args: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+def test_command_that_waits_says_so(
+    terminal: Callable[..., Terminal],
+    database_url: str,
+    mail: PluginConfigRepository,
+    tmp_path: Path,
+    command: list[str],
+    said: str,
 ) -> None:
-    with pytest.raises(SystemExit) as raised:
-        main(list(args))
-    assert raised.value.code == 2
-    shown = capsys.readouterr().err
-    assert "s3cret" not in shown
-    assert "it belongs after --database" in shown
+    file = tmp_path / "plugins.json"
+    file.write_text(EMPTY)
+    command = [str(file) if argument == "FILE" else argument for argument in command]
+    with locked_row(database_url) as other, terminal(*command) as shown:
+        assert shown.reads(re.escape(f"{said} ...\r\n"))
+        other.rollback()
+        assert shown.process.wait(60) == 0
 
 
-def test_a_reader_that_stops_reading_is_no_error(database_url: str, repository: PluginConfigRepository) -> None:
-    repository.save("mail", "enabled", {"key": "x" * 1_000_000})
-    command = [sys.executable, "-m", "plugin_store", "config", "get", "mail"]
-    env = environment(DATABASE_URL=database_url)
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.read(10)
-    process.stdout.close()
-    assert process.stderr is not None
-    with process.stderr as stderr:
-        assert stderr.read() == b""
-    assert process.wait(30) == 128 + signal.SIGPIPE
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
-@pytest.mark.parametrize(
-    ("args", "status"), [(["list"], 1), (["config", "get", "mail"], 1), (["diff", "STORED", "--json"], 2)]
-)
-def test_output_that_cannot_be_written_is_an_error(
-    database_url: str, repository: PluginConfigRepository, stored: str, args: list[str], status: int
+@pytest.mark.parametrize(("answer", "status", "left"), [("y\n", 0, 0), ("yes\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1)])
+def test_delete_asks_at_a_terminal(
+    terminal: Callable[..., Terminal], mail: PluginConfigRepository, answer: str, status: int, left: int
 ) -> None:
-    repository.save("mail", "enabled", {"key": "x" * 1_000_000})  # of which a part is written before the end
-    command = [sys.executable, "-m", "plugin_store", *(stored if arg == "STORED" else arg for arg in args)]
-    with open("/dev/full", "wb") as full:
-        env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="")  # to be flushed at exit, if not before
-        failed = subprocess.run(command, env=env, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert failed.stderr == "plugin-store: [Errno 28] No space left on device\n"
-    assert failed.returncode == status
+    with terminal("delete", "mail") as shown:
+        assert shown.reads(r"delete the row of 'mail'\? \[y/N\] $")
+        assert "comes back enabled" in shown.shown and "disable" in shown.shown
+        shown.types(answer)
+        assert shown.process.wait(60) == status
+    assert len(mail.get_all()) == left
 
 
-def test_an_interrupt_ends_it_without_a_traceback(
-    database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_delete_with_yes_does_not_ask(terminal: Callable[..., Terminal], mail: PluginConfigRepository) -> None:
+    with terminal("delete", "mail", "--yes") as shown:
+        assert shown.process.wait(60) == 0
+    assert mail.get_all() == []
+
+
+def test_prune_by_an_empty_file_asks_at_a_terminal(
+    terminal: Callable[..., Terminal], mail: PluginConfigRepository, tmp_path: Path
 ) -> None:
-    def interrupted(*args: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    monkeypatch.setattr(PluginConfigRepository, "get_all", interrupted)
-    assert main(["list"]) == 130
-    assert capsys.readouterr().err == ""
-
-
-def test_output_that_the_terminal_cannot_show_is_escaped(database_url: str, repository: PluginConfigRepository) -> None:
-    repository.save("é", "enabled")
-    listed = run_plain("list", DATABASE_URL=database_url, PYTHONIOENCODING="ascii")
-    assert listed.returncode == 0
-    assert listed.stdout.splitlines()[1].startswith("\\xe9")
+    file = tmp_path / "plugins.json"
+    file.write_text(EMPTY)
+    for answer, status, left in (("n", 1, 1), ("y", 0, 0)):
+        with terminal("import", "--prune", str(file)) as shown:
+            assert shown.reads(r"\[y/N\] $")
+            shown.types(f"{answer}\n")
+            assert shown.process.wait(60) == status
+        assert len(mail.get_all()) == left
 
 
-def test_it_prints_to_streams_that_are_no_files_too(
-    database_url: str, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository.save("mail", "enabled")
-    output = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", output)
-    assert main(["--database", database_url, "list"]) == 0
-    assert main(["--database", database_url, "export"]) == 0
-    assert '"mail": {' in output.getvalue()
+def test_interrupt_ends_a_question(terminal: Callable[..., Terminal], mail: PluginConfigRepository) -> None:
+    with terminal("delete", "mail") as shown:
+        assert shown.reads(r"\[y/N\] $")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.process.wait(60) == 130
+        assert not shown.reads("Traceback")
+    assert len(mail.get_all()) == 1
+
+
+def test_value_is_escaped_at_a_terminal(terminal: Callable[..., Terminal], mail: PluginConfigRepository) -> None:
+    mail.save("mail", "enabled", {"key": "\x9b31m \u202e\x7f é\nand a second line"})
+    with terminal("config", "get", "mail", "key", PYTHONIOENCODING="utf-8") as shown:
+        assert shown.reads("second line\r\n")
+    assert shown.shown.splitlines() == [r"\u009b31m \u202e\u007f é", "and a second line"]

@@ -1,0 +1,225 @@
+"""The commands of ``plugin-store``: each takes the arguments and returns what to print.
+
+They run no plugin code: a row becomes true in the processes that follow the table. A command that writes
+commits first and prints then, so that a reader that is slow holds no lock.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
+from plugin_store.stores.model import ENABLED, PluginConfig
+
+from . import verbs
+from .changes import PluginChange
+from .database import database, stored, transaction
+from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
+from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
+from .watch import watch
+
+COMES_BACK = "a plugin that the code enables by default comes back enabled"
+
+
+def _list(args: Namespace) -> Answer:
+    with stored(args) as store:
+        rows, problem = verbs.read_all(store)
+    if not rows and not problem and not args.json:
+        return Answer(notes=["no plugin is stored yet"])
+    cells = [(row.plugin_name, row.status, local(_since(row)), ", ".join(row.config)) for row in rows]
+    text = as_table([("NAME", "STATUS", "SINCE", "CONFIG KEYS"), *cells])
+    return _partial(_either(args, [_as_json(row, args) for row in rows], text), problem)
+
+
+def _show(args: Namespace) -> Answer:
+    with stored(args) as store:
+        row = verbs.existing(store, args.name)
+    values = _as_json(row, args)
+    cells = [(name, local(value) if name.endswith("_at") else str(value)) for name, value in values.items()]
+    config = printable_lines(json.dumps(values["config"], indent=2, ensure_ascii=False))
+    return _either(args, values, as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n")
+
+
+def _switch(args: Namespace) -> Answer:
+    with stored(args) as store:
+        rows = getattr(verbs, args.run)(store, args.names, create=args.create)
+    lines = [f"{printable(row.plugin_name)}: {row.status} since {local(_since(row))}\n" for row in rows]
+    return _either(args, [_as_json(row, args) for row in rows], "".join(lines))
+
+
+def _delete(args: Namespace) -> Answer:
+    off = f"{COMES_BACK}; `plugin-store disable --create` keeps it off"
+    if sys.stdin.isatty() and not args.yes:
+        _confirm(f"{off}\ndelete the row of {args.name!r}?")
+    with stored(args) as store:
+        deleted = verbs.delete(store, args.name)
+        note = off if deleted else f"nothing is deleted: {verbs.unknown(store, args.name)}"
+    text = f"{printable(args.name)}: deleted\n" if deleted else ""
+    return _either(args, {"plugin_name": args.name, "deleted": deleted}, text, [note])
+
+
+def _config_get(args: Namespace) -> Answer:
+    with stored(args) as store:
+        config = verbs.existing(store, args.name).config
+    if args.key is not None and args.key not in config:
+        hint = near(args.key, config)
+        raise InvalidConfigError(f"plugin {args.name!r}: no key {args.key!r} is stored in its config{hint}")
+    value = config if args.key is None else config[args.key]
+    if isinstance(value, str) and not args.json:  # a program gets it as it is
+        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else value}\n")
+    return Answer(as_json(value))
+
+
+def _config_set(args: Namespace) -> Answer:
+    text = _text(sys.stdin.buffer.read()) if args.value == "-" else args.value
+    value = verbs.parse_value(text, as_text=args.text)
+    with stored(args) as store:
+        notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
+    if value == text and text.startswith(("{", "[")) and not args.text:
+        notes.append(f"{args.key} is text: the value is not JSON that reads back as typed")
+    return _keys(args, "set", [args.key], notes)
+
+
+def _config_unset(args: Namespace) -> Answer:
+    with stored(args) as store:
+        missing = verbs.unset_keys(store, args.name, args.keys)
+    notes = [f"no key {key!r} of plugin {args.name!r} is stored" for key in missing]
+    return _keys(args, "unset", [key for key in args.keys if key not in missing], notes)
+
+
+def _export(args: Namespace) -> Answer:
+    with stored(args) as store:
+        rows, problem = (
+            ([verbs.existing(store, name) for name in args.names], "") if args.names else verbs.read_all(store)
+        )
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # the same file wherever it is made
+    return _partial(Answer(dump_plugins(rows)), problem)
+
+
+def _import(args: Namespace) -> Answer:
+    plugins = _read_plugins(args.file)
+    if args.dry_run or (args.prune and not plugins):
+        with stored(args) as store:
+            made = diff_plugins(store.get_all(), plugins, partial=not args.prune)
+        if args.dry_run:
+            return _changes(args, made)
+        if made and not args.yes:
+            _confirm("the file holds no plugin, and --prune deletes all rows. Go on?")
+    with transaction(args, "importing, after transactions that write to the table") as connection:
+        made = import_plugins(connection, plugins, prune=args.prune)
+    return _changes(args, made)
+
+
+def _diff(args: Namespace) -> Answer:
+    plugins = _read_plugins(args.file)
+    with stored(args) as store:
+        found = diff_plugins(store.get_all(), plugins, partial=args.partial)
+    return _changes(args, found)._replace(status=1 if found else 0)
+
+
+def _migrate(args: Namespace) -> Answer:
+    from .migrate import migrate
+
+    with progress("migrating, after other migrations and transactions that use the table"):
+        applied = migrate(database(args), wait_seconds=args.wait)
+    lines = [f"applied {name}\n" for name in applied] or ["nothing to apply, the table is up to date\n"]
+    return _either(args, {"applied": applied}, "".join(lines))
+
+
+def _sandbox(args: Namespace) -> Answer:
+    from plugin_store.sandbox import sandbox
+
+    command = [argument.removeprefix("\0") for argument in args.command]
+    return Answer(status=sandbox(command[1:] if command[:1] == ["--"] else command))
+
+
+def _demo(args: Namespace) -> Answer:
+    from plugin_store.demo.play import play
+
+    return Answer(status=play())
+
+
+def _confirm(question: str) -> None:
+    """Ask at a terminal; PluginStoreError unless the answer is yes."""
+    if sys.stdin.isatty():
+        say(f"{question} [y/N] ", end="")
+        if sys.stdin.readline().strip().lower() in ("y", "yes"):
+            return
+    raise PluginStoreError("nothing is deleted: --yes deletes without asking")
+
+
+def _text(data: bytes) -> str:
+    """Return the text of UTF-8, or of UTF-16 with a byte order mark, without one line's end."""
+    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        return data.decode("utf-16" if utf_16 else "utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise InvalidConfigError("the value on standard input is not UTF-8") from None
+
+
+def _read_plugins(file: str) -> list[PluginConfig]:
+    try:
+        if file == "-":
+            return load_plugins(sys.stdin.buffer.read())
+        with open(file, "rb") as opened:
+            return load_plugins(opened.read())
+    except OSError as exc:
+        raise PluginStoreError(f"cannot read {file!r}: {exc.strerror}") from exc
+    except InvalidFileError as exc:
+        raise InvalidFileError(f"{file!r} is refused: {exc}") from exc
+
+
+def _either(args: Namespace, value: Any, text: str, notes: Iterable[str] = ()) -> Answer:
+    """Return the value as JSON with --json, else the text."""
+    return Answer(as_json(value) if args.json else text, notes)
+
+
+def _partial(answer: Answer, problem: str) -> Answer:
+    """Add to an answer about the rows that can be read why others cannot be."""
+    return answer._replace(notes=[f"plugin-store: {problem}"], status=1) if problem else answer
+
+
+def _as_json(row: PluginConfig, args: Namespace) -> dict[str, Any]:
+    values = {name: getattr(row, name) for name in row.__slots__}
+    return values if args.show_values else values | {"config": hidden(row.config)}
+
+
+def _since(row: PluginConfig) -> Any:
+    return row.enabled_at if row.status == ENABLED else row.disabled_at
+
+
+def _keys(args: Namespace, done: str, keys: list[str], notes: Iterable[str]) -> Answer:
+    text = printable(f"{args.name}: {done} {', '.join(keys)}") + "\n" if keys else ""
+    return _either(args, {"plugin_name": args.name, done: keys}, text, notes)
+
+
+def _changes(args: Namespace, made: list[PluginChange]) -> Answer:
+    shown = made if args.show_values else [change.hidden() for change in made]
+    values = [{name: getattr(change, name) for name in change.__slots__} for change in shown]
+    notes = [] if made or args.json else ["no difference, the table is as the file says"]
+    return _either(args, values, "".join(f"{change}\n" for change in shown), notes)
+
+
+COMMANDS: dict[str, Callable[[Namespace], Answer]] = {
+    "migrate": _migrate,
+    "list": _list,
+    "show": _show,
+    "enable": _switch,
+    "disable": _switch,
+    "delete": _delete,
+    "config get": _config_get,
+    "config set": _config_set,
+    "config unset": _config_unset,
+    "export": _export,
+    "import": _import,
+    "diff": _diff,
+    "watch": watch,
+    "sandbox": _sandbox,
+    "demo": _demo,
+}

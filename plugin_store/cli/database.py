@@ -1,0 +1,52 @@
+"""The database of a command: which one it is, and one transaction in it."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from plugin_store.errors import PluginStoreError
+from plugin_store.stores.connections import connect
+from plugin_store.stores.driver_errors import translated_errors
+from plugin_store.stores.postgres import PluginConfigRepository
+from plugin_store.stores.statements import load_statement
+
+from .output import progress
+
+APPLICATION_NAME = "plugin_store cli"
+LIMIT_WAITING = load_statement("limit_waiting")
+LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE")
+
+
+def database(args: Namespace) -> str:
+    """Return the conninfo of the database; PluginStoreError if none is named."""
+    given: str = (args.database or os.environ.get("DATABASE_URL", "")).strip()  # a file's line feed is no part of it
+    if given or any(os.environ.get(name) for name in LIBPQ_VARIABLES):
+        return given
+    raise PluginStoreError(
+        "no database is named: set DATABASE_URL to one (postgresql://…), or libpq's PGHOST, PGDATABASE and so on, or "
+        "give --database URL; `plugin-store sandbox` starts a throw-away one"
+    )
+
+
+@contextmanager
+def transaction(args: Namespace, doing: str = "waiting for the database, or for a lock in it") -> Iterator[Any]:
+    """Yield a connection in one transaction: a command does all of its work or none, and waits for a limited time."""
+    with progress(doing), connect(database(args), APPLICATION_NAME) as connection:
+        connection.prepare_threshold = None  # a pooler would keep what is prepared
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # writers wait for each other
+        with translated_errors(), connection.transaction():
+            connection.execute(LIMIT_WAITING)
+            yield connection
+
+
+@contextmanager
+def stored(args: Namespace) -> Iterator[PluginConfigRepository]:
+    """Yield a repository in one transaction."""
+    with transaction(args) as connection:
+        yield PluginConfigRepository(connection)

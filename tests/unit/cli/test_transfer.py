@@ -1,0 +1,101 @@
+"""Plugins in a file, and what is different between two states of the table."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from plugin_store import InvalidFileError, PluginConfig, diff_plugins, dump_plugins, load_plugins
+from plugin_store.cli.changes import PluginChange
+
+
+def file_of(**plugins: Any) -> str:
+    return json.dumps({"format": 1, "plugins": plugins})
+
+
+# -- the file -----------------------------------------------------------------------------------------
+
+
+def test_a_file_is_ordered_readable_and_the_same_for_the_same_state() -> None:
+    rows = [PluginConfig("é", "disabled", {"b": [1, None], "a": {"y": "ü", "x": 0.5}}), PluginConfig("mail")]
+    text = dump_plugins(rows)
+    assert text == (
+        '{\n  "format": 1,\n  "plugins": {\n    "mail": {\n      "config": {},\n      "status": "disabled"\n    },\n'
+        '    "é": {\n      "config": {\n        "a": {\n          "x": 0.5,\n          "y": "ü"\n        },\n'
+        '        "b": [\n          1,\n          null\n        ]\n      },\n      "status": "disabled"\n    }\n  }\n}\n'
+    )
+    assert dump_plugins(reversed(rows)) == text
+    assert (
+        load_plugins(text) == load_plugins(text.encode()) == load_plugins(b"\xef\xbb\xbf" + text.encode()) == rows[::-1]
+    )
+
+
+def test_a_file_moves_no_cursor_and_loses_no_character() -> None:
+    rows = [PluginConfig("a\x1b[2J\n", "disabled", {"k\x9b": "\x7f\u202e\U000e0001 é"})]
+    text = dump_plugins(rows)
+    assert text.replace("\n", "").isprintable()
+    assert load_plugins(text) == rows
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "line 1, column 1: not JSON"),
+        ('{"format": 1,\n "plugins": {,}}', "line 2, column 14: not JSON"),
+        (b'{"format": 1,\n\n "\xff', "line 3: not UTF-8"),
+        (b"\xff\xfe{", "line 1: not UTF-16"),
+        ('{"format": 1, "plugins": NaN}', "cannot be read: NaN is not JSON"),
+        ("9" * 5000, "cannot be read: "),
+        ("[" * 100_000, "cannot be read: "),
+        ("[]", r"\$ must be an object, not a list"),
+        ("{}", r"\$\.format is missing"),
+        ('{"format": 1}', r"\$\.plugins is missing"),
+        ('{"format": 1, "plugins": {}, "more": 1}', r"\$\.more is unknown: there may be format and plugins"),
+        ('{"format": 2, "plugins": {}}', r"\$\.format is 2, and this plugin_store reads 1 only"),
+        ('{"format": true, "plugins": {}}', r"\$\.format is True"),
+        ('{"format": 1, "format": 1, "plugins": {}}', "cannot be read: the key 'format' is given twice"),
+        ('{"format": 1, "plugins": []}', r"\$\.plugins must be an object, not a list"),
+        ('{"format": 1, "plugins": {"a": 1, "a": 1}}', "the key 'a' is given twice"),
+        (file_of(a=1), r"\$\.plugins\.a must be an object, not a int"),
+        (file_of(a={"status": "enabled"}), r"\$\.plugins\.a\.config is missing"),
+        (file_of(a={"status": "enabled", "config": {}, "id": 1}), r"\$\.plugins\.a\.id is unknown"),
+        (file_of(a={"status": "on", "config": {}}), "plugin 'a': status must be 'enabled' or 'disabled', not 'on'"),
+        (file_of(a={"status": [], "config": {}}), "plugin 'a': status must be"),
+        (file_of(a={"status": "enabled", "config": []}), "plugin 'a': config must be a dict"),
+        (file_of(a={"status": "enabled", "config": {"b": ["\0"]}}), r"plugin 'a': config\.b\[0\] holds a NUL"),
+        (file_of(**{"x" * 101: {"status": "enabled", "config": {}}}), "has 101 characters"),
+        (
+            '{"format": 1, "plugins": {"a": {"status": "enabled", "config": {"b": [{"c": 1, "c": 2}]}}}}',
+            "the key 'c' is given twice",
+        ),
+        ('{"format": 1, "plugins": {"a": {"status": "enabled", "config": {"b": 1e999}}}}', r"config\.b is inf"),
+    ],
+)
+def test_a_file_that_breaks_a_rule_is_refused_with_the_place(text: str | bytes, problem: str) -> None:
+    with pytest.raises(InvalidFileError, match=problem):
+        load_plugins(text)
+
+
+# -- differences --------------------------------------------------------------------------------------
+
+
+def test_the_changes_are_by_plugin_and_key() -> None:
+    old = [PluginConfig("a", "enabled", {"x": 1, "y": None}), PluginConfig("b", "enabled", {"z": 1})]
+    new = [PluginConfig("c"), PluginConfig("a", "disabled", {"x": True, "w": None})]
+    assert diff_plugins(old, new) == [
+        PluginChange("~", "a", "status", "enabled", "disabled"),
+        PluginChange("~", "a", "config.x", 1, True),
+        PluginChange("+", "a", "config.w", None, None),
+        PluginChange("-", "a", "config.y", None, None),
+        PluginChange("-", "b", "status", "enabled", None),
+        PluginChange("-", "b", "config.z", 1, None),
+        PluginChange("+", "c", "status", None, "disabled"),
+    ]
+    assert [change.plugin_name for change in diff_plugins(old, new[:1], partial=True)] == ["c"]
+
+
+def test_a_change_is_a_line_that_moves_no_cursor() -> None:
+    change = PluginChange("~", "a\x1b[2J", "config.k\n", "é\x9b", {"$env": "KEY"})
+    assert str(change) == r'~ a\x1b[2J: config.k\n "é\x9b" -> {"$env": "KEY"}'

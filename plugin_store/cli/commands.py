@@ -19,7 +19,9 @@ from plugin_store.stores.model import ENABLED, PluginConfig
 from . import verbs
 from .changes import PluginChange
 from .database import database, stored, transaction
+from .migrate import migrate
 from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
+from .status import status
 from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 from .watch import watch
 
@@ -124,12 +126,11 @@ def _diff(args: Namespace) -> Answer:
 
 
 def _migrate(args: Namespace) -> Answer:
-    from .migrate import migrate
-
     with progress("migrating, after other migrations and transactions that use the table"):
-        applied = migrate(database(args), wait_seconds=args.wait)
-    lines = [f"applied {name}\n" for name in applied] or ["nothing to apply, the table is up to date\n"]
-    return _either(args, {"applied": applied}, "".join(lines))
+        names = migrate(database(args), wait_seconds=args.wait, check=args.check)
+    done = "pending" if args.check else "applied"
+    lines = [f"{done} {name}\n" for name in names] or ["nothing to apply, the table is up to date\n"]
+    return _either(args, {done: names}, "".join(lines))._replace(status=int(args.check and bool(names)))
 
 
 def _sandbox(args: Namespace) -> Answer:
@@ -208,6 +209,7 @@ def _changes(args: Namespace, made: list[PluginChange]) -> Answer:
 
 COMMANDS: dict[str, Callable[[Namespace], Answer]] = {
     "migrate": _migrate,
+    "status": status,
     "list": _list,
     "show": _show,
     "enable": _switch,

@@ -1,32 +1,101 @@
 """Applying the migrations from Python, with yoyo as a library.
 
-``yoyo apply`` does the same; this looks first for what yoyo reports badly or not at all.
+``yoyo apply`` does the same; this looks first for what yoyo reports badly or not at all, and repairs the table.
 """
 
 from __future__ import annotations
 
+import getpass
 import glob
+import os
+from typing import Any
 
+import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from plugin_store.errors import InstallationError, MigrationError
-from plugin_store.stores.connections import connect
+from plugin_store.errors import InstallationError, MigrationError, StoreError
+from plugin_store.stores.connections import connect, with_timeouts
 from plugin_store.stores.conninfo import checked_conninfo
 from plugin_store.stores.cursors import check_session
 from plugin_store.stores.driver_errors import translated_errors
+from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
 from plugin_store.stores.statements import folder, load_statement
 
 MAY_MIGRATE = load_statement("may_migrate")
+USE_SCHEMA = load_statement("use_schema")
+APPLIED_MIGRATIONS = load_statement("applied_migrations")
+LIMIT_WAITING = load_statement("limit_waiting")
 
 
-def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
-    """Apply the migrations that the database does not have yet, and return their names in order.
+def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = False) -> list[str]:
+    """Apply the migrations that the database lacks, repair the table, and return the names of what was done, in order.
 
-    ``conninfo`` is a libpq connection string or URL. Several processes may migrate at once: they wait for
-    each other, up to 10 seconds. Raises InstallationError without yoyo; StoreUnavailableError if the
-    database cannot be reached, at once or after trying again for ``wait_seconds``; MigrationError if the
-    role may not create tables or another migration holds yoyo's lock; StoreError for what else the database refuses.
+    With ``check``, nothing is changed and the names of what would be done are returned. ``conninfo`` is a libpq
+    connection string or URL. The table that the search_path finds is migrated, in whichever of its schemas it is.
+    Several processes may migrate at once: they wait for each other, for a limited time. Raises InstallationError
+    without yoyo; StoreUnavailableError if the database cannot be reached in ``wait_seconds``; MigrationError if the
+    server is too old, the table is another's, the role may not create tables or another migration holds the lock.
     """
+    conninfo = checked_conninfo(conninfo)
+    with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
+        connection.prepare_threshold = None  # a pooler would keep what is prepared
+        check_session(connection)
+        state = inspect_schema(connection)
+        if state.server_version < OLDEST_SERVER or state.foreign:
+            raise MigrationError(state.problems()[0])
+        missing = pending(connection, state)
+        todo = (missing or []) + _repairs(state)
+        if check or (not todo and missing is not None):
+            return todo
+        _check_role(connection, state)
+        try:
+            return _apply(conninfo, connection, state)
+        except StoreError as exc:
+            if not isinstance(exc.__cause__, psycopg.ProgrammingError):
+                raise
+            raise MigrationError(f"the database refused: {exc.__cause__}; migrate as the owner of the table") from exc
+
+
+def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str] | None:
+    """Return the names of the migrations that are not applied, in order; None if the role may not read them."""
+    files = sorted(os.listdir(folder("migrations")))
+    names = [name.removesuffix(".sql") for name in files if name.endswith(".sql") and ".rollback." not in name]
+    if not names:  # yoyo would go on, and apply nothing
+        raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
+    try:
+        with connection.transaction():
+            connection.execute(USE_SCHEMA, {"schema": state.schema or state.creates_in})
+            applied = {name for (name,) in connection.execute(APPLIED_MIGRATIONS)}
+    except psycopg.errors.UndefinedTable:
+        return names
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    return [name for name in names if name not in applied]
+
+
+def _repairs(state: SchemaState) -> list[str]:
+    return [f"repair of {name}" for name in state.missing_constraints + state.idle_triggers] if state.damaged else []
+
+
+def _check_role(connection: psycopg.Connection[Any], state: SchemaState) -> None:
+    """Raise MigrationError if yoyo could not make its tables: it would wait 10 seconds and blame a lock."""
+    schema = state.schema or state.creates_in
+    if schema is None:
+        raise MigrationError("no schema in the search_path exists: CREATE SCHEMA first, or correct the search_path")
+    with connection.transaction():
+        connection.execute(USE_SCHEMA, {"schema": schema})
+        row = connection.execute(MAY_MIGRATE).fetchone()
+    assert row is not None
+    role, _, allowed = row
+    if not allowed:
+        raise MigrationError(
+            f"the role {role!r} may not create tables in the schema {schema!r}: migrate as the owner of the schema, "
+            f'or let it: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"'
+        )
+
+
+def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaState) -> list[str]:
+    """Apply and repair under yoyo's lock, and return what was done."""
     try:
         from yoyo import default_migration_table, exceptions, read_migrations
         from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
@@ -34,25 +103,32 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
     except ImportError:
         raise InstallationError("yoyo-migrations is not installed: pip install 'plugin-store[migrate]'") from None
 
-    migrations = read_migrations(glob.escape(folder("migrations")))
-    if not migrations:  # yoyo would go on, and apply nothing
-        raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
-    conninfo = checked_conninfo(conninfo)
-    _check_role(conninfo, wait_seconds)
+    class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
+        def init_connection(self, connection: psycopg.Connection[Any]) -> None:
+            super().init_connection(connection)
+            connection.prepare_threshold = None
+
+        def begin(self) -> None:
+            super().begin()
+            self.execute(LIMIT_WAITING)
 
     # Not yoyo's own reading of URLs: it knows neither socket folders in place of a host, nor several
     # hosts, nor libpq's other forms.
-    values = {key: str(value) for key, value in conninfo_to_dict(conninfo).items() if value is not None}
+    values = {key: str(value) for key, value in conninfo_to_dict(with_timeouts(conninfo)).items() if value is not None}
     values["client_encoding"] = "utf8"
+    schema = state.schema or state.creates_in
+    if schema != state.creates_in:
+        values["schema"] = '"{}"'.format(str(schema).replace('"', '""'))
     uri = DatabaseURI("postgresql+psycopg", None, None, None, None, values.pop("dbname", None), values)
+    _name_user()
+    migrations = read_migrations(glob.escape(folder("migrations")))
     try:
-        with translated_errors(), PostgresqlPsycopgBackend(uri, default_migration_table) as backend:
-            backend.connection.prepare_threshold = None  # what it prepared would stay behind in a pooler's session
+        with Backend(uri, default_migration_table) as backend:
             backend.init_database()
             with backend.lock():
                 missing = backend.to_apply(migrations)
                 backend.apply_migrations(missing)
-                return [migration.id for migration in missing]
+                return [migration.id for migration in missing] + _repair(connection, schema)
     except exceptions.LockTimeout as exc:
         raise MigrationError(
             f"another migration holds yoyo's lock: {exc}. If none is running, a killed one left it: remove it with "
@@ -60,17 +136,22 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0) -> list[str]:
         ) from exc
 
 
-def _check_role(conninfo: str, wait_seconds: float) -> None:
-    """Raise MigrationError if yoyo could not make its tables: it would wait 10 seconds and blame a lock."""
-    with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
-        check_session(connection)
-        row = connection.execute(MAY_MIGRATE).fetchone()
-    assert row is not None
-    role, schema, allowed = row
-    if schema is None:
-        raise MigrationError("no schema in the search_path exists: CREATE SCHEMA first, or correct the search_path")
-    if not allowed:
-        raise MigrationError(
-            f"the role {role!r} may not create tables in the schema {schema!r}: migrate as the owner of the schema, "
-            f'or let it: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"'
-        )
+def _repair(connection: psycopg.Connection[Any], schema: str | None) -> list[str]:
+    with connection.transaction():
+        connection.execute(LIMIT_WAITING)
+        connection.execute(USE_SCHEMA, {"schema": schema})
+        repairs = _repairs(inspect_schema(connection))
+        if repairs:
+            repair_schema(connection)
+        left = inspect_schema(connection)
+    if left.damaged:
+        raise MigrationError(f"{'; '.join(_repairs(left))} failed: migration 0001 says what the table must have")
+    return repairs
+
+
+def _name_user() -> None:
+    """Let yoyo log the user's number where a container gives it no name."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = str(os.getuid())

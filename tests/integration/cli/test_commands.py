@@ -49,6 +49,7 @@ def unreadable(connection: psycopg.Connection[Any], repository: PluginConfigRepo
     """A row that Python cannot read, beside one that it can."""
     repository.save("mail", "enabled", {"port": 25})
     repository.save("odd", "enabled")
+    connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_config_readable")
     connection.execute(UNREADABLE)
 
 

@@ -499,9 +499,9 @@ def test_url_may_end_with_a_blank(run: Run, database_url: str, monkeypatch: pyte
 
 
 def test_database_option_beats_url_and_libpq(
-    run: Run, database_url: str, postgresql: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    run: Run, database_url: str, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    info = postgresql.info
+    info = connection.info
     libpq = {"PGHOST": info.host, "PGPORT": str(info.port), "PGUSER": info.user, "PGDATABASE": info.dbname}
     for name, value in (libpq | {"PGPASSWORD": info.password, "DATABASE_URL": ""}).items():
         monkeypatch.setenv(name, value)

@@ -58,7 +58,7 @@ class Sync:
         self._configured = configured
         self._retry_failed = retry_failed
         self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
-        self._wanted = asked.keys() | {name for name, row in rows.items() if row.status == ENABLED}
+        self._wanted = {name for name in plugins if name in asked or self._is_row(name, ENABLED)}
         self._blocked: dict[str, str] = {}
 
     def run(self) -> None:
@@ -127,10 +127,9 @@ class Sync:
 
     def _fill_report(self, plan: Plan) -> None:
         self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)
-        self.report.skipped.update((name, plan.skip[name]) for name in plan.skip if name not in self._plugins)
         for name, managed in self._plugins.items():
-            row, reason = self._rows.get(name), None if managed.enabled else plan.skip.get(name)
-            if row is not None and row.status == DISABLED and managed.plugin.status is PluginStatus.INITIALIZED:
+            reason = None if managed.enabled else plan.skip.get(name)
+            if self._is_row(name, DISABLED) and managed.plugin.status is PluginStatus.INITIALIZED:
                 managed.plugin.disable()  # its status tells that the row is disabled; no hook runs
             if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
                 self.report.failed[name] = managed.failure.text
@@ -157,3 +156,7 @@ class Sync:
     def _stored(self, name: str) -> dict[str, Any]:
         row = self._rows.get(name)
         return {} if row is None else row.config
+
+    def _is_row(self, name: str, status: str) -> bool:
+        row = self._rows.get(name)
+        return row is not None and row.status == status

@@ -22,7 +22,8 @@ from plugin_store.stores.validation import check_name, checked_changes
 
 from .apply import LOCAL, Sync, SyncReport
 from .events import Event, EventDispatcher
-from .managed import Managed
+from .managed import RUNNING, Managed
+from .plan import NOT_HERE
 from .plugin import BasePlugin, PluginStatus, check_plugin
 from .turn import Turn, one_change
 
@@ -60,7 +61,8 @@ class PluginManager:
         self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
         self._plugins: dict[str, Managed] = {}
         self._rows: dict[str, PluginConfig] = {}  # as last read or written
-        self._named: set[str] = set()  # enabled rows without a plugin that the log has named
+        self._strangers: dict[str, str] = {}  # names of enabled rows without a plugin, with the reason to skip them
+        self._named: set[str] = set()  # names of such rows that the log has named
         self._report = SyncReport()
         self._turn = Turn()
 
@@ -82,7 +84,7 @@ class PluginManager:
     def is_enabled(self, name: str) -> bool:
         """Return whether the plugin runs in this process; False for an unknown name. No lock, no query."""
         managed = self._plugins.get(name)
-        return managed is not None and managed.plugin._status is PluginStatus.ENABLED
+        return managed is not None and managed.plugin._status is RUNNING
 
     def get_plugin(self, name: str) -> BasePlugin | None:
         """Return the registered plugin of that name, or None."""
@@ -126,6 +128,7 @@ class PluginManager:
         if plugin.status is PluginStatus.DISCOVERED:
             plugin._status = PluginStatus.REGISTERED
         self._plugins[name] = Managed(plugin, self._note)
+        self._strangers.pop(name, None)
         self._note("registered", name)
         if plugin._initialized:
             self._note("initialized", name)
@@ -283,11 +286,24 @@ class PluginManager:
     def _read(self, store: PluginConfigStore, names: Iterable[str] | None = None) -> None:
         """Read all rows, or only the rows of these names if the others are known."""
         if names is None or not self._rows:
-            self._rows = {row.plugin_name: row for row in store.get_all()}
-            return
-        read = {name: store.get_by_name(name) for name in names}
-        kept = {name: row for name, row in self._rows.items() if name not in read}
-        self._rows = kept | {name: row for name, row in read.items() if row is not None}
+            rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
+            self._rows, self._strangers = {}, {}
+        else:
+            rows = {name: store.get_by_name(name) for name in names}
+        for name, row in rows.items():
+            self._know(name, row)
+
+    def _know(self, name: str, row: PluginConfig | None) -> None:
+        """Remember a row as it was read or written."""
+        self._strangers.pop(name, None)
+        self._rows.pop(name, None)
+        if row is not None:
+            self._rows[name] = row
+            if row.status == ENABLED and name not in self._plugins:
+                self._strangers[name] = NOT_HERE
+                if name not in self._named:
+                    self._named.add(name)
+                    logger.warning("plugin %r has an enabled row, but is not registered here", name)
 
     def _apply(
         self,
@@ -299,9 +315,7 @@ class PluginManager:
         sync = Sync(self._plugins, self._rows, asked=asked or {}, configured=configured, retry_failed=retry_failed)
         sync.run()
         self._report = sync.report
-        for name in sorted(sync.report.skipped.keys() - self._plugins.keys() - self._named):
-            logger.warning("plugin %r has an enabled row, but is not registered here", name)
-            self._named.add(name)
+        sync.report.skipped.update(self._strangers)
         return sync.errors
 
     def _save(self, managed: Managed, status: str) -> None:
@@ -317,13 +331,14 @@ class PluginManager:
         self._store.save(managed.name, status, values)
         managed.plugin._keep(pending)
         row = self._rows.get(managed.name, PluginConfig(managed.name))
-        self._rows[managed.name] = replace(row, status=status, config={**row.config, **values})
+        self._know(managed.name, replace(row, status=status, config={**row.config, **values}))
 
     def _add(self, managed: Managed) -> None:
         """Store a row for a default plugin, unless another process made it meanwhile."""
         pending = dict(managed.plugin._pending)
         values = managed.storable(pending)
-        row = self._rows[managed.name] = self._store.add(managed.name, ENABLED, values)
+        row = self._store.add(managed.name, ENABLED, values)
+        self._know(managed.name, row)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
         if row.config == values:  # else the row is another process's
@@ -332,7 +347,7 @@ class PluginManager:
     def _take(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row whose config was stored here. ``pending`` are the keys that it replaces."""
         managed.plugin._keep(pending)
-        self._rows[managed.name] = row
+        self._know(managed.name, row)
         errors = self._apply(configured=managed.name)
         if managed.name in errors:
             raise errors[managed.name]

@@ -49,7 +49,8 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
             return todo
         _check_role(connection, state)
         try:
-            return _apply(conninfo, connection, state)
+            with translated_errors():
+                return _apply(conninfo, connection, state)
         except StoreError as exc:
             if not isinstance(exc.__cause__, psycopg.ProgrammingError):
                 raise

@@ -18,6 +18,7 @@ def status(args: Namespace) -> Answer:
     """Return the state of server, table, triggers, migrations and rows; exit status 1 if something needs a hand."""
     with transaction(args) as connection:
         state, info = inspect_schema(connection), connection.info
+        server, database = f"{info.host}:{info.port}", info.dbname
         missing = pending(connection, state)
         readable = state.schema is not None and not state.foreign and not state.row_security
         rows, unreadable = read_all(PluginConfigRepository(connection)) if readable else ([], "")
@@ -25,8 +26,8 @@ def status(args: Namespace) -> Answer:
     if missing and not state.foreign:
         problems.append(f"migrations are pending, {', '.join(missing)}: run `plugin-store migrate`")
     values = {
-        "server": f"{info.host}:{info.port}",
-        "database": info.dbname,
+        "server": server,
+        "database": database,
         "version": f"{state.server_version // 10_000}.{state.server_version % 10_000}",
         "schema": state.schema,
         "idle_triggers": state.idle_triggers,
@@ -38,7 +39,7 @@ def status(args: Namespace) -> Answer:
         return Answer(as_json(values), status=int(bool(problems)))
     counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
     cells = [
-        ("server", f"PostgreSQL {values['version']} at {values['server']}, database {info.dbname}"),
+        ("server", f"PostgreSQL {values['version']} at {server}, database {database}"),
         ("table", f"plugin_config in schema {state.schema}" if state.schema else "-"),
         ("triggers", "missing or disabled" if state.idle_triggers else "enabled"),
         ("migrations", "this role may not read them" if missing is None else ", ".join(missing) or "all applied"),

@@ -156,6 +156,11 @@ def test_enable_is_refused_for_a_refused_config(service: Service) -> None:
     assert service.done("disable", "mail") == "mail (1.0.0) — DISABLED\n"
 
 
+def test_refused_config_of_others_refuses_nothing(service: Service) -> None:
+    service.store.save("mail", "enabled", {"port": "smtp"})
+    assert service.done("enable", "calendar", "calendar") == "calendar (1.0.0) — ENABLED\n"
+
+
 def test_secret_of_the_services_is_not_needed(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MAIL_TOKEN", raising=False)
     service.store.save("mail", "disabled", {"token": {"$env": "MAIL_TOKEN"}})

@@ -589,6 +589,24 @@ def test_collision_of_a_disabled_plugin_hides_no_other(enabled: str, caplog: pyt
     assert "plugin 'stock'" in caplog.text
 
 
+def test_blueprint_of_two_plugins_follows_the_first() -> None:
+    blueprint = blueprint_of()
+    manager = manager_of(Plugin("mail", blueprint), Plugin("post", blueprint))
+    manager.enable_plugin("mail")
+    app = Flask("service")
+    init_app(app, manager)
+    assert app.test_client().get("/view").text == "mail.view"
+
+
+def test_blueprint_that_fails_halfway_is_hidden() -> None:
+    blueprint = Blueprint("mail", "mail")
+    blueprint.add_url_rule("/view", "view", lambda: "view")
+    blueprint.add_url_rule("/other", "view", lambda: "other")  # Flask refuses a second function for an endpoint
+    app = Flask("service")
+    init_app(app, manager_of(Plugin("mail", blueprint)))
+    assert app.test_client().get("/view").status_code == 404
+
+
 def test_failing_blueprint_names_its_plugin() -> None:
     manager = manager_of(Plugin("mail", ImportError("no module named 'forms'")))
     manager.enable_plugin("mail")

@@ -43,13 +43,10 @@ def changes(old: Mapping[str, PluginConfig], new: Mapping[str, PluginConfig]) ->
     """Yield what is different, by name; a plugin that is new or gone differs in its status and each of its keys."""
     for name in sorted(old.keys() | new.keys()):
         was, now = _flat(old.get(name)), _flat(new.get(name))
-        for what in [*now, *(what for what in was if what not in now)]:
-            if what not in was:
-                yield PluginChange("+", name, what, None, now[what])
-            elif what not in now:
-                yield PluginChange("-", name, what, was[what], None)
-            elif not same_json(was[what], now[what]):
-                yield PluginChange("~", name, what, was[what], now[what])
+        for what in dict.fromkeys([*now, *was]):
+            sign = "+" if what not in was else "-" if what not in now else "~"
+            if sign != "~" or not same_json(was[what], now[what]):
+                yield PluginChange(sign, name, what, was.get(what), now.get(what))
 
 
 def _flat(row: PluginConfig | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The commands of ``plugin-store``: each takes the arguments and returns what to print.
+"""The commands of ``plugin-store``: ``do_NAME`` takes the arguments of the command and returns what to print.
 
 They run no plugin code: a row becomes true in the processes that follow the table. A command that writes
 commits first and prints then, so that a reader that is slow holds no lock.
@@ -10,7 +10,7 @@ import codecs
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
@@ -28,7 +28,7 @@ from .watch import watch
 COMES_BACK = "a plugin that the code enables by default comes back enabled"
 
 
-def _list(args: Namespace) -> Answer:
+def do_list(args: Namespace) -> Answer:
     with stored(args) as store:
         rows, problem = verbs.read_all(store)
     if not rows and not problem and not args.json:
@@ -38,7 +38,7 @@ def _list(args: Namespace) -> Answer:
     return _partial(_either(args, [_as_json(row, args) for row in rows], text), problem)
 
 
-def _show(args: Namespace) -> Answer:
+def do_show(args: Namespace) -> Answer:
     with stored(args) as store:
         row = verbs.existing(store, args.name)
     values = _as_json(row, args)
@@ -54,7 +54,12 @@ def _switch(args: Namespace) -> Answer:
     return _either(args, [_as_json(row, args) for row in rows], "".join(lines))
 
 
-def _delete(args: Namespace) -> Answer:
+do_enable = do_disable = _switch
+do_status = status
+do_watch = watch
+
+
+def do_delete(args: Namespace) -> Answer:
     off = f"{COMES_BACK}; `plugin-store disable --create` keeps it off"
     if sys.stdin.isatty() and not args.yes:
         _confirm(f"{off}\ndelete the row of {args.name!r}?")
@@ -65,7 +70,7 @@ def _delete(args: Namespace) -> Answer:
     return _either(args, {"plugin_name": args.name, "deleted": deleted}, text, [note])
 
 
-def _config_get(args: Namespace) -> Answer:
+def do_config_get(args: Namespace) -> Answer:
     with stored(args) as store:
         config = verbs.existing(store, args.name).config
     if args.key is not None and args.key not in config:
@@ -77,7 +82,7 @@ def _config_get(args: Namespace) -> Answer:
     return Answer(as_json(value))
 
 
-def _config_set(args: Namespace) -> Answer:
+def do_config_set(args: Namespace) -> Answer:
     text = _text(sys.stdin.buffer.read()) if args.value == "-" else args.value
     value = verbs.parse_value(text, as_text=args.text)
     with stored(args) as store:
@@ -87,24 +92,24 @@ def _config_set(args: Namespace) -> Answer:
     return _keys(args, "set", [args.key], notes)
 
 
-def _config_unset(args: Namespace) -> Answer:
+def do_config_unset(args: Namespace) -> Answer:
     with stored(args) as store:
         missing = verbs.unset_keys(store, args.name, args.keys)
     notes = [f"no key {key!r} of plugin {args.name!r} is stored" for key in missing]
     return _keys(args, "unset", [key for key in args.keys if key not in missing], notes)
 
 
-def _export(args: Namespace) -> Answer:
+def do_export(args: Namespace) -> Answer:
     with stored(args) as store:
-        rows, problem = (
-            ([verbs.existing(store, name) for name in args.names], "") if args.names else verbs.read_all(store)
-        )
+        rows, problem = [verbs.existing(store, name) for name in args.names], ""
+        if not args.names:
+            rows, problem = verbs.read_all(store)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # the same file wherever it is made
     return _partial(Answer(dump_plugins(rows)), problem)
 
 
-def _import(args: Namespace) -> Answer:
+def do_import(args: Namespace) -> Answer:
     plugins = _read_plugins(args.file)
     if args.dry_run or (args.prune and not plugins):
         with stored(args) as store:
@@ -118,14 +123,14 @@ def _import(args: Namespace) -> Answer:
     return _changes(args, made)
 
 
-def _diff(args: Namespace) -> Answer:
+def do_diff(args: Namespace) -> Answer:
     plugins = _read_plugins(args.file)
     with stored(args) as store:
         found = diff_plugins(store.get_all(), plugins, partial=args.partial)
     return _changes(args, found)._replace(status=1 if found else 0)
 
 
-def _migrate(args: Namespace) -> Answer:
+def do_migrate(args: Namespace) -> Answer:
     with progress("migrating, after other migrations and transactions that use the table"):
         names = migrate(database(args), wait_seconds=args.wait, check=args.check)
     done = "pending" if args.check else "applied"
@@ -133,14 +138,14 @@ def _migrate(args: Namespace) -> Answer:
     return _either(args, {done: names}, "".join(lines))._replace(status=int(args.check and bool(names)))
 
 
-def _sandbox(args: Namespace) -> Answer:
+def do_sandbox(args: Namespace) -> Answer:
     from plugin_store.sandbox import sandbox
 
     command = [argument.removeprefix("\0") for argument in args.command]
     return Answer(status=sandbox(command[1:] if command[:1] == ["--"] else command))
 
 
-def _demo(args: Namespace) -> Answer:
+def do_demo(args: Namespace) -> Answer:
     from plugin_store.demo.play import play
 
     return Answer(status=play())
@@ -205,23 +210,3 @@ def _changes(args: Namespace, made: list[PluginChange]) -> Answer:
     values = [{name: getattr(change, name) for name in change.__slots__} for change in shown]
     notes = [] if made or args.json else ["no difference, the table is as the file says"]
     return _either(args, values, "".join(f"{change}\n" for change in shown), notes)
-
-
-COMMANDS: dict[str, Callable[[Namespace], Answer]] = {
-    "migrate": _migrate,
-    "status": status,
-    "list": _list,
-    "show": _show,
-    "enable": _switch,
-    "disable": _switch,
-    "delete": _delete,
-    "config get": _config_get,
-    "config set": _config_set,
-    "config unset": _config_unset,
-    "export": _export,
-    "import": _import,
-    "diff": _diff,
-    "watch": watch,
-    "sandbox": _sandbox,
-    "demo": _demo,
-}

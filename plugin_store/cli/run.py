@@ -8,7 +8,7 @@ import sys
 from plugin_store.errors import PluginStoreError, StoreUnavailableError
 from plugin_store.stores.conninfo import masked
 
-from .output import Answer, open_streams, say
+from .output import Answer, open_streams, printable, say
 from .usage import parse
 
 REFUSED, DATABASE_AWAY = 1, 3
@@ -19,12 +19,12 @@ def run(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` and return its exit status, which ``plugin-store --help`` explains."""
     open_streams()
     args = parse(sys.argv[1:] if argv is None else argv)
-    from .commands import COMMANDS  # here, so that --help and wrong usage answer at once
+    from . import commands  # here, so that --help and wrong usage answer at once
 
     refused = DIFF_REFUSED if args.run == "diff" else REFUSED
     answer = Answer()
     try:
-        answer = COMMANDS[args.run](args)
+        answer = getattr(commands, f"do_{args.run.replace(' ', '_')}")(args)
         print(answer.text, end="", flush=True)
     except PluginStoreError as exc:
         say(f"plugin-store: {masked(str(exc))}")
@@ -35,5 +35,5 @@ def run(argv: list[str] | None = None) -> int:
             say(f"plugin-store: cannot write the output: {exc.strerror}; what was asked for is done")
             return refused
     for note in answer.notes:
-        say(note)
+        say(printable(note))
     return answer.status

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections import Counter
+from typing import Any
 
 from plugin_store.stores.postgres import PluginConfigRepository
 from plugin_store.stores.schema import inspect_schema
@@ -29,21 +30,19 @@ def status(args: Namespace) -> Answer:
         "server": server,
         "database": database,
         "version": f"{state.server_version // 10_000}.{state.server_version % 10_000}",
-        "schema": state.schema,
+        "table": f"{state.schema}.plugin_config" if state.schema else "missing",
         "idle_triggers": state.idle_triggers,
         "pending_migrations": missing,
         "rows": dict(Counter(row.status for row in rows)),
-        "problems": problems,
     }
-    if args.json:
-        return Answer(as_json(values), status=int(bool(problems)))
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(Counter(row.status for row in rows).items()))
-    cells = [
-        ("server", f"PostgreSQL {values['version']} at {server}, database {database}"),
-        ("table", f"plugin_config in schema {state.schema}" if state.schema else "-"),
-        ("triggers", "missing or disabled" if state.idle_triggers else "enabled"),
-        ("migrations", "this role may not read them" if missing is None else ", ".join(missing) or "all applied"),
-        ("rows", counts or "none"),
-        *(("problem", problem) for problem in problems),
-    ]
-    return Answer(as_table(cells), status=int(bool(problems)))
+    cells = [*((name, _words(value)) for name, value in values.items()), *(("problem", each) for each in problems)]
+    text = as_json(values | {"problems": problems}) if args.json else as_table(cells)
+    return Answer(text, status=int(bool(problems)))
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{count} {status}" for status, count in sorted(value.items())]
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "this role may not read them" if value is None else str(value)

@@ -222,11 +222,11 @@ def test_status_of_a_table_that_is_well(run: Run, admin: Connection) -> None:
         PluginConfigRepository(admin).save(name, status)
     done = run("status")
     assert (done.status, done.err) == (0, "")
-    assert re.search(r"^server +PostgreSQL \d\d\.\d+ at ", done.out)
+    assert re.search(r"\nversion +\d\d\.\d+\n", done.out)
     assert re.search(r"\nrows +1 disabled, 2 enabled\n$", done.out)
     values = json.loads(run("status", "--json").out)
     assert values["rows"] == {"enabled": 2, "disabled": 1}
-    assert (values["schema"], values["pending_migrations"], values["problems"]) == ("public", [], [])
+    assert (values["table"], values["pending_migrations"], values["problems"]) == ("public.plugin_config", [], [])
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ server = EmbeddedPostgres().start()
 if os.fork() == 0:
     server.stop()
     os._exit(0)
-os.wait()
+assert os.wait()[1] == 0
 print(server.url, flush=True)
 sys.stdin.read()
 """

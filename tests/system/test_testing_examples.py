@@ -46,8 +46,11 @@ def test_fixtures_run_on_an_embedded_server(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two processes"])
 def test_fixtures_run_on_a_given_server(server: Any, tmp_path: Path, arguments: tuple[str, ...]) -> None:
     program = example(plugin_store.testing.fixtures)
-    again = "\ndef test_rows_are_clean(plugin_store_url):" + program.rpartition("plugin_store_url):")[2]
-    again += "        assert len(store.get_all()) == 1\n"
+    again = """
+def test_rows_of_the_last_test_are_gone(plugin_store_url):
+    with PluginConfigRepository.open(plugin_store_url) as store:
+        assert store.get_all() == []
+"""
     url = server.url(server.maintenance_dbname)
     assert "3 passed" in run_pytest(tmp_path, program + again, *arguments, **{VARIABLE: url})
     with psycopg.connect(url) as connection:

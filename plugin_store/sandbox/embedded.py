@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from plugin_store.errors import EmbeddedPostgresError
@@ -97,13 +96,12 @@ class EmbeddedPostgres:
         return self
 
     def _run_keeper(self) -> None:
-        user: dict[str, Any] = {}
+        uid: int | None = None
+        gid: int | None = None
         if os.geteuid() == 0:  # PostgreSQL refuses to run as root
-            nobody = pwd.getpwnam("nobody")
+            uid, gid = pwd.getpwnam("nobody")[2:4]
             for path in (*self.directory.rglob("*"), self.directory):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
-            # CPython 3.12.0 ignores an empty list of groups.
-            user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": [nobody.pw_gid]}
+                os.chown(path, uid, gid, follow_symlinks=False)
         self._owner = os.getpid()
         self._keeper = subprocess.Popen(
             ["/bin/sh", "-c", KEEPER],
@@ -112,7 +110,9 @@ class EmbeddedPostgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # a terminal sends its ^C to the caller only
-            **user,
+            user=uid,
+            group=gid,
+            extra_groups=None if gid is None else [gid],  # CPython 3.12.0 ignores an empty list
         )
         assert self._keeper.stdout is not None
         answered, _, _ = select.select([self._keeper.stdout], [], [], START_SECONDS)

@@ -44,7 +44,9 @@ def do_show(args: Namespace) -> Answer:
     values = _as_json(row, args)
     cells = [(name, local(value) if name.endswith("_at") else str(value)) for name, value in values.items()]
     config = printable_lines(json.dumps(values["config"], indent=2, ensure_ascii=False))
-    return _either(args, values, as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n")
+    text = as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n"
+    notes = [] if args.json or values["config"] == row.config else ["--show-values shows the values of the config"]
+    return _either(args, values, text, notes)
 
 
 def _switch(args: Namespace) -> Answer:
@@ -60,9 +62,9 @@ do_watch = watch
 
 
 def do_delete(args: Namespace) -> Answer:
-    off = f"{COMES_BACK}; `plugin-store disable --create` keeps it off"
+    off = f"{COMES_BACK}; `plugin-store disable --create NAME` keeps it off"
     if sys.stdin.isatty() and not args.yes:
-        _confirm(f"{off}\ndelete the row of {args.name!r}?")
+        _confirm(f"the row of {args.name!r} is deleted with its config; {off}")
     with stored(args) as store:
         deleted = verbs.delete(store, args.name)
         note = off if deleted else f"nothing is deleted: {verbs.unknown(store, args.name)}"
@@ -117,7 +119,7 @@ def do_import(args: Namespace) -> Answer:
         if args.dry_run:
             return _changes(args, made)
         if made and not args.yes:
-            _confirm("the file holds no plugin, and --prune deletes all rows. Go on?")
+            _confirm("the file holds no plugin, so --prune deletes all rows")
     with transaction(args, "importing, after transactions that write to the table") as connection:
         made = import_plugins(connection, plugins, prune=args.prune)
     return _changes(args, made)
@@ -151,13 +153,13 @@ def do_demo(args: Namespace) -> Answer:
     return Answer(status=play())
 
 
-def _confirm(question: str) -> None:
-    """Ask at a terminal; PluginStoreError unless the answer is yes."""
+def _confirm(consequence: str) -> None:
+    """Ask at a terminal whether to go on; PluginStoreError unless the answer is yes."""
     if sys.stdin.isatty():
-        say(f"{question} [y/N] ", end="")
+        say(f"{consequence}\ngo on? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return
-    raise PluginStoreError("nothing is deleted: --yes deletes without asking")
+    raise PluginStoreError(f"nothing is changed: {consequence}; --yes does it without asking")
 
 
 def _text(data: bytes) -> str:

@@ -442,7 +442,7 @@ def test_import_reads_what_windows_writes(run: Run, repository: PluginConfigRepo
 def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: PluginConfigRepository) -> None:
     before = repository.get_all()
     refused = run("import", "--prune", "-", stdin=EMPTY.encode())
-    assert (refused.status, refused.out) == (1, "") and "--yes" in refused.err
+    assert (refused.status, refused.out) == (1, "") and "--prune deletes all rows; --yes" in refused.err
     assert repository.get_all() == before
     assert run("import", "--prune", "--dry-run", "-", stdin=EMPTY.encode()).out.count("- ") == 4
     assert run("import", "-", stdin=EMPTY.encode()).status == 0

@@ -285,6 +285,18 @@ def test_command_that_waits_says_so(
         assert shown.process.wait(60) == 0
 
 
+def test_migrate_that_waits_says_so(
+    terminal: Callable[..., Terminal], database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("ALTER TABLE plugin_config DISABLE TRIGGER USER")  # to be repaired
+    with psycopg.connect(database_url) as other:
+        other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
+        with terminal("migrate") as shown:
+            assert shown.reads(r"migrating, after other migrations and transactions that use the table \.\.\.\r\n")
+            other.rollback()
+            assert shown.process.wait(60) == 0
+
+
 @pytest.mark.parametrize(("answer", "status", "left"), [("y\n", 0, 0), ("yes\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1)])
 def test_delete_asks_at_a_terminal(
     terminal: Callable[..., Terminal], mail: PluginConfigRepository, answer: str, status: int, left: int

@@ -16,9 +16,9 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from .errors import StoreError
 from .stores.connections import BACKEND_PID, connect
 from .stores.conninfo import checked_conninfo
-from .stores.cursors import Connection
 from .stores.driver_errors import translated_errors
 from .stores.statements import load_statement
+from .stores.time_limit import Connection
 
 logger = logging.getLogger(__name__)
 

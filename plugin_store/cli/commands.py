@@ -6,7 +6,6 @@ commits first and prints then, so that a reader that is slow holds no lock.
 
 from __future__ import annotations
 
-import codecs
 import json
 import sys
 from argparse import Namespace
@@ -85,7 +84,7 @@ def do_config_get(args: Namespace) -> Answer:
 
 
 def do_config_set(args: Namespace) -> Answer:
-    text = _text(sys.stdin.buffer.read()) if args.value == "-" else args.value
+    text = _standard_input() if args.value == "-" else args.value
     value = verbs.parse_value(text, as_text=args.text)
     with stored(args) as store:
         notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
@@ -162,12 +161,11 @@ def _confirm(consequence: str) -> None:
     raise PluginStoreError(f"nothing is changed: {consequence}; --yes does it without asking")
 
 
-def _text(data: bytes) -> str:
-    """Return the text of UTF-8, or of UTF-16 with a byte order mark, without one line's end."""
-    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+def _standard_input() -> str:
+    """Return the text on standard input, without a byte order mark and one line's end."""
     try:
-        return data.decode("utf-16" if utf_16 else "utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:  # its text would show the value
         raise InvalidConfigError("the value on standard input is not UTF-8") from None
 
 

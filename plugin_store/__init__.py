@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .stores.memory import InMemoryPluginConfigStore
     from .stores.model import PluginConfig, PluginConfigStore
     from .stores.postgres import PluginConfigRepository
-    from .sync import PluginWatcher
+    from .watcher import PluginWatcher
 
 __all__ = [
     "BasePlugin",
@@ -96,7 +96,7 @@ _MODULES = {
     "PluginManager": "plugins.manager",
     "PluginMetadata": "plugins.plugin",
     "PluginStatus": "plugins.plugin",
-    "PluginWatcher": "sync",
+    "PluginWatcher": "watcher",
     "diff_plugins": "cli.transfer",
     "dump_plugins": "cli.transfer",
     "import_plugins": "cli.transfer",

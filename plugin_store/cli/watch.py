@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from types import FrameType
 
-from plugin_store.listen import TableListener
 from plugin_store.stores.connections import connect
-from plugin_store.stores.model import PluginConfig
+from plugin_store.stores.model import PluginConfig, PluginConfigStore
 from plugin_store.stores.postgres import PluginConfigRepository
+from plugin_store.watcher import TableFollower
 
 from .changes import PluginChange, changes
 from .database import APPLICATION_NAME, database
@@ -34,37 +34,37 @@ def watch(args: Namespace) -> Answer:
     known: dict[str, PluginConfig] = {}
     failures: list[Exception] = []
 
-    def changed() -> None:
+    def changed(store: PluginConfigStore, **_: object) -> None:
         nonlocal known
-        rows = _rows(conninfo)
+        rows = _read(store)
         try:
             for change in changes(known, rows):
                 print(_line(args, change, rows.get(change.plugin_name)), flush=True)
         except OSError as exc:  # the reader has gone
             failures.append(exc)
-            listener.stop()
+            follower.stop()
         known = rows
 
-    running: list[TableListener] = []
+    running: list[TableFollower] = []
     with _ended_by_signals(running):
-        with progress("waiting for the database"):
-            known = _rows(conninfo)
-        listener = TableListener(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
-        running.append(listener)
+        with progress("waiting for the database"), connect(conninfo, APPLICATION_NAME) as connection:
+            known = _read(PluginConfigRepository(connection))
+        follower = TableFollower(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
+        running.append(follower)
         say("watching, ^C ends it")
-        listener.run()
+        follower.run()
     raise failures[0]
 
 
 @contextmanager
-def _ended_by_signals(running: list[TableListener]) -> Iterator[None]:
+def _ended_by_signals(running: list[TableFollower]) -> Iterator[None]:
     """Exit with status 128 + N on SIGINT and SIGTERM, also as process 1, for which SIGTERM does nothing by default."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for listener in running:  # Python drops an exception that is raised while an object is deleted
-            listener.stop()
+        for follower in running:  # Python drops an exception that is raised while an object is deleted
+            follower.stop()
         raise SystemExit(128 + number)
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -90,6 +90,5 @@ def _line(args: Namespace, change: PluginChange, row: PluginConfig | None) -> st
     return f"{local(at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
 
 
-def _rows(conninfo: str) -> dict[str, PluginConfig]:
-    with connect(conninfo, APPLICATION_NAME) as connection:
-        return {row.plugin_name: row for row in PluginConfigRepository(connection).get_all()}
+def _read(store: PluginConfigStore) -> dict[str, PluginConfig]:
+    return {row.plugin_name: row for row in store.get_all()}

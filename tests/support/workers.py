@@ -63,9 +63,9 @@ class CountingManager(PluginManager):
 
     syncs = 0
 
-    def sync(self) -> Any:
+    def sync(self, **options: Any) -> Any:
         self.syncs += 1
-        return super().sync()
+        return super().sync(**options)
 
 
 # -- workers --------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""A network between a client and the server, for tests to break."""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from psycopg.conninfo import conninfo_to_dict
+
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
+DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # a socket filter of one instruction: keep nothing
+
+
+class Relay:
+    """Relays TCP connections to the server of a URL; a context manager. ``url`` leads through it.
+
+    ``silence()`` passes nothing on, as a stopped proxy does. ``drop_packets()`` drops what clients send,
+    as a dead network does (Linux). ``refuse()`` closes all connections and takes no new ones. ``restore()`` ends all
+    three. ``to_server`` changes the bytes that clients send.
+    """
+
+    def __init__(self, url: str, to_server: Callable[[bytes], bytes] = bytes) -> None:
+        self._target = {key: str(value) for key, value in conninfo_to_dict(url).items()}
+        self._to_server = to_server
+        self._flows = threading.Event()
+        self._flows.set()
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._port = 0
+        self._listening: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        user = f"{self._target['user']}:{self._target.get('password', '')}"
+        return f"postgresql://{user}@127.0.0.1:{self._port}/{self._target['dbname']}?sslmode=disable"
+
+    def silence(self) -> None:
+        self._flows.clear()
+
+    def drop_packets(self) -> None:
+        code = ctypes.create_string_buffer(DROP_ALL)
+        program = struct.pack("HP", 1, ctypes.addressof(code))
+        for each in self._clients():
+            each.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+
+    def refuse(self) -> None:
+        if self._listening is not None:
+            _shut(self._listening)
+            self._listening.close()
+        self._listening = None
+        pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            _shut(*pair)
+
+    def restore(self) -> None:
+        self._flows.set()
+        for each in self._clients():
+            with suppress(OSError):
+                each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, struct.pack("i", 0))
+        if self._listening is None:
+            self._listening = socket.create_server(("127.0.0.1", self._port), backlog=50)
+            self._port = self._listening.getsockname()[1]
+            threading.Thread(target=self._accept, args=[self._listening], daemon=True).start()
+
+    def __enter__(self) -> Relay:
+        self.restore()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.restore()
+        self.refuse()
+
+    def _clients(self) -> list[socket.socket]:
+        listening = [] if self._listening is None else [self._listening]
+        return listening + [client for client, _ in self._pairs if client.fileno() >= 0]
+
+    def _accept(self, listening: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                client, server = listening.accept()[0], self._connect()
+                self._pairs.append((client, server))
+                for way in ((client, server, self._to_server), (server, client, bytes)):
+                    threading.Thread(target=self._pump, args=way, daemon=True).start()
+
+    def _connect(self) -> socket.socket:
+        host, port = self._target["host"], self._target["port"]
+        if not host.startswith("/"):
+            return socket.create_connection((host, int(port)))
+        server = socket.socket(socket.AF_UNIX)
+        server.connect(f"{host}/.s.PGSQL.{port}")
+        return server
+
+    def _pump(self, source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                self._flows.wait(60)
+                sink.sendall(change(data))
+        self._flows.wait(60)
+        _shut(source, sink)
+        source.close()
+
+
+def _shut(*sockets: socket.socket) -> None:
+    for each in sockets:
+        with suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)

@@ -1,0 +1,62 @@
+"""Services that a watcher keeps in step, and their sessions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from recorder import Service
+from workers import PLUGINS, wait_until
+
+from plugin_store import PluginConfigStore, PluginManager, PluginWatcher
+from plugin_store.plugins.apply import SyncReport
+
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'plugin_store watcher' AND datname = %s"
+
+
+class WatchedManager(PluginManager):
+    """Records the options of each sync in ``syncs``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.syncs: list[dict[str, Any]] = []
+
+    def sync(self, **options: Any) -> SyncReport:
+        self.syncs.append(options)
+        return super().sync(**options)
+
+
+def service_on(store: PluginConfigStore) -> Service:
+    service = Service(store, PLUGINS, WatchedManager)
+    syncs(service).clear()
+    return service
+
+
+def syncs(service: Service) -> list[dict[str, Any]]:
+    assert isinstance(service.manager, WatchedManager)
+    return service.manager.syncs
+
+
+@contextmanager
+def following(service: Service, url: str, **seconds: float) -> Iterator[PluginWatcher]:
+    """Run a watcher, from after its first sync."""
+    with PluginWatcher(service.manager, url, **seconds) as watcher:
+        assert wait_until(lambda: watcher.healthy), watcher.problem
+        yield watcher
+
+
+def sessions(connection: psycopg.Connection[Any]) -> list[int]:
+    """Return the server's process ids of the watchers of this database."""
+    return [pid for (pid,) in connection.execute(SESSIONS, [connection.info.dbname])]
+
+
+def end_sessions(connection: psycopg.Connection[Any]) -> None:
+    for pid in sessions(connection):
+        connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
+
+
+def watcher_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "plugin-watcher"]

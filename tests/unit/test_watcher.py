@@ -1,0 +1,70 @@
+"""The watcher's decisions, and a watcher without a server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from watching import watcher_threads
+from workers import wait_until
+
+from plugin_store import InvalidDatabaseURLError, PluginManager, PluginWatcher
+from plugin_store.watcher import MOST_NAMES, changed_plugins
+
+NO_SERVER = "postgresql://me:secret@127.0.0.1:1/none"
+
+
+def payload(plugin: Any, schema: str = "public") -> str:
+    return json.dumps({"schema": schema, "plugin": plugin})
+
+
+MANY = [payload(f"plugin {number}") for number in range(MOST_NAMES + 1)]
+HEARD: dict[str, tuple[list[str], set[str] | None]] = {
+    "one": ([payload("mail")], {"mail"}),
+    "twice": ([payload("mail"), payload("mail")], {"mail"}),
+    "as many as are read by name": (MANY[1:], {f"plugin {number}" for number in range(1, MOST_NAMES + 1)}),
+    "more": (MANY, None),
+    "truncate": ([payload(None), payload("mail")], None),
+    "another schema's": ([payload("mail", "other"), payload(None, "other")], set()),
+    "strangers'": (["", "x", "1", "[]", "{}", "null", '{"schema": "public"}', "[" * 7999], set()),
+    "names that cannot be": ([payload(name) for name in ("", "x" * 101, "\0", "\ud800", 1, ["mail"], {})], set()),
+    "a stranger's among ours": (["x", payload("mail")], {"mail"}),
+}
+
+
+@pytest.mark.parametrize("what", HEARD)
+def test_changed_plugins_are_those_announced_for_schema(what: str) -> None:
+    payloads, names = HEARD[what]
+    assert changed_plugins(payloads, "public") == names
+
+
+@pytest.mark.parametrize("name", ["resync_seconds", "poll_seconds"])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 86_401])
+def test_watcher_refuses_seconds_out_of_range(name: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be above 0 and at most 86400, not {seconds}"):
+        PluginWatcher(PluginManager(), **{name: seconds})
+
+
+def test_watcher_refuses_unreadable_conninfo() -> None:
+    with pytest.raises(InvalidDatabaseURLError):
+        PluginWatcher(PluginManager(), "postgresql://me:sec@ret@somewhere/db")
+
+
+def test_watcher_is_not_healthy_before_start() -> None:
+    watcher = PluginWatcher(PluginManager(), NO_SERVER)
+    watcher.stop()
+    assert not watcher.healthy
+    assert watcher.problem == "the watcher is not started"
+    assert watcher.last_sync_age is None
+
+
+def test_watcher_logs_once_that_database_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    with PluginWatcher(PluginManager(), NO_SERVER) as watcher:
+        assert wait_until(lambda: "refused" in (watcher.problem or ""))
+        assert not wait_until(lambda: len(caplog.messages) > 1, 2.0)  # it tries again within this time
+        assert not watcher.healthy
+    (message,) = caplog.messages
+    assert message.startswith("not following plugin_config, trying again: the database cannot be reached")
+    assert "secret" not in caplog.text
+    assert watcher_threads() == []

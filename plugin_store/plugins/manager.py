@@ -140,7 +140,9 @@ class PluginManager:
         Raises PluginNotFoundError, and what the plugin's ``initialize`` raises: PluginStateError while it is enabled,
         InvalidConfigError for a config that is not a dict.
         """
-        self._get(name).plugin.initialize(config)
+        managed = self._get(name)
+        managed.plugin.initialize(config)
+        managed.failure = None
         self._note("initialized", name)
 
     @one_change

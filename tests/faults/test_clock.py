@@ -7,9 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from example_plugins import raising
 from psycopg_pool import ConnectionPool
-from recorder import Service
+from recorder import Service, raising
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
 from plugin_store.testing.concurrency import at_once

@@ -18,12 +18,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from example_plugins import until
 from methods import METHODS
 from psycopg import pq
 from psycopg.rows import dict_row, namedtuple_row
 from psycopg.types import json as json_types
 from psycopg_pool import ConnectionPool
+from recorder import until
 from servers import Server
 from workers import made_up_pid
 

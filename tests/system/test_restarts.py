@@ -14,17 +14,17 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import example_plugins
 import psycopg
 import pytest
-from example_plugins import until
+import recorder
+from recorder import until
 
 from plugin_store import PluginConfigRepository
 
 SERVICE = """
 import json, os, sys
 from datetime import datetime
-from example_plugins import ExamplePlugin, HookError, Listener, started
+from recorder import Recorder, events_of, started
 from plugin_store import DependencyError, PluginConfigRepository, PluginStoreError
 
 answer = None
@@ -39,7 +39,7 @@ def environment(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv(
         "PYTHONPATH",
-        os.pathsep.join([str(Path(example_plugins.__file__).parent), *filter(None, sys.path), os.getcwd()]),
+        os.pathsep.join([str(Path(recorder.__file__).parent), *filter(None, sys.path), os.getcwd()]),
     )
 
 
@@ -75,7 +75,7 @@ def run(*program: str, **variables: str) -> Any:
 
 
 START = """
-    plugin = ExamplePlugin("analytics")
+    plugin = Recorder("analytics")
     manager = started(store, plugin)
     manager.load_persisted_state()
 """
@@ -83,7 +83,7 @@ START = """
 
 def test_a_plugin_disabled_by_hand_does_not_come_back(repository: PluginConfigRepository) -> None:
     start = """
-        plugins = [ExamplePlugin("analytics"), ExamplePlugin("reports")]
+        plugins = [Recorder("analytics"), Recorder("reports")]
         manager = started(store, *plugins)
         manager.load_persisted_state()
         manager.enable_defaults("analytics")
@@ -114,12 +114,12 @@ def test_a_process_killed_right_after_enable_plugin_returned_has_stored_it() -> 
         assert process.stdout.readline() == "enabled\n"
         process.kill()
         assert process.wait(timeout=60) != 0
-    assert run(START, "answer = plugin.status.name, plugin.log") == ["ENABLED", ["on_enable"]]
+    assert run(START, "answer = plugin.status.name, plugin.hooks") == ["ENABLED", ["on_enable"]]
 
 
 def test_first_starts_at_once_make_one_row(database_url: str, connection: psycopg.Connection[Any]) -> None:
     start = """
-        plugin = ExamplePlugin("analytics")
+        plugin = Recorder("analytics")
         manager = started(store, plugin, interval=5)
         manager.load_persisted_state()
         manager.enable_defaults("analytics")
@@ -133,7 +133,7 @@ def test_first_starts_at_once_make_one_row(database_url: str, connection: psycop
             blocker.rollback()
             answers = [answer_of(process) for process in (one, two, three)]
     rows = connection.execute("SELECT id, status, config FROM plugin_config").fetchall()
-    assert [(status, config) for _, status, config in rows] == [("enabled", {"interval": 5})]
+    assert [(status, config) for _, status, config in rows] == [("enabled", {})]
     assert answers == [["ENABLED", str(rows[0][0])]] * 3
 
 
@@ -164,11 +164,11 @@ def test_an_old_config_is_not_written_over_a_newer_one() -> None:
 def test_nothing_is_announced_and_nothing_runs_if_storing_fails(connection: psycopg.Connection[Any]) -> None:
     connection.execute("ALTER TABLE plugin_config ADD CONSTRAINT not_now CHECK (status = 'disabled') NOT VALID")
     attempt = """
-        listener = Listener(manager)
+        events = events_of(manager)
         try:
             manager.enable_plugin("analytics")
         except PluginStoreError as exc:
-            answer = plugin.status.name, plugin.log, listener.events, "not_now" in str(exc)
+            answer = plugin.status.name, plugin.hooks, events, "not_now" in str(exc)
     """
     assert run(START, attempt) == ["INITIALIZED", ["on_enable", "on_disable"], [], True]
     connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT not_now")
@@ -188,10 +188,10 @@ def test_a_hook_that_fails_at_a_restart_leaves_the_row_and_the_next_restart_trie
 def test_a_child_comes_up_after_its_parent_and_never_without_it(connection: psycopg.Connection[Any]) -> None:
     start = """
         log = []
-        child = ExamplePlugin("a child", "the parent")
-        parent = ExamplePlugin("the parent")
-        child.on["on_enable"] = lambda: log.append("child")
-        parent.on["on_enable"] = lambda: log.append("parent")
+        child = Recorder("a child", "the parent")
+        parent = Recorder("the parent")
+        child.then["on_enable"] = lambda: log.append("child")
+        parent.then["on_enable"] = lambda: log.append("parent")
         manager = started(store, child, parent)
         report = manager.load_persisted_state()
         answer = log, report.skipped
@@ -232,7 +232,7 @@ def test_enabling_and_disabling_by_several_workers_can_be_repeated() -> None:
         for line in sys.stdin:
             getattr(manager, line.strip() + "_plugin")("analytics")
             print(plugin.status.name, flush=True)
-        answer = plugin.log
+        answer = plugin.hooks
     """
     with starting(START, worker) as one, starting(START, worker) as two:
         for command, status in (("enable", "ENABLED"), ("disable", "DISABLED"), ("enable", "ENABLED")):

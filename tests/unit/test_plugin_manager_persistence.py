@@ -5,13 +5,13 @@ The mocks are the source's own: whoever has its tests must find that they pass.
 
 from unittest.mock import MagicMock
 
-from example_plugins import ExamplePlugin
+from recorder import Recorder
 
 from plugin_store import PluginConfig, PluginManager, PluginStatus
 
 
-def started(repo: MagicMock | None) -> tuple[PluginManager, ExamplePlugin]:
-    manager, plugin = PluginManager(config_repo=repo), ExamplePlugin("analytics")
+def started(repo: MagicMock | None) -> tuple[PluginManager, Recorder]:
+    manager, plugin = PluginManager(config_repo=repo), Recorder("analytics")
     manager.register_plugin(plugin)
     manager.initialize_plugin("analytics")
     return manager, plugin

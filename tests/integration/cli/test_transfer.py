@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from example_plugins import until
 from psycopg.rows import dict_row, scalar_row
+from recorder import until
 
 from plugin_store import (
     InvalidConfigError,

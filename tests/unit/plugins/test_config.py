@@ -256,7 +256,18 @@ def test_validate_config_may_change_its_argument() -> None:
     assert mail._config == rows(store)["mail"][1] == {"hosts": ["a"], "port": 25}
 
 
-def test_validate_config_runs_when_status_is_unchanged_only_once() -> None:
+def test_on_config_changed_may_change_its_arguments() -> None:
+    class Greedy(Recorder):
+        def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+            new["hosts"].append(old.pop("port"))
+
+    manager = started(None, mail := Greedy("mail"), port=25)
+    manager.enable_plugin("mail")
+    manager.save_config("mail", {"hosts": ["a"]})
+    assert mail._config == {"port": 25, "hosts": ["a"]}
+
+
+def test_validate_config_is_not_repeated_when_nothing_changed() -> None:
     manager, _, mail = running({"port": 25})
     checked: list[dict[str, Any]] = []
     mail.parse = checked.append

@@ -217,6 +217,13 @@ def test_failed_plugin_stays_off_when_its_row_is_disabled() -> None:
     assert manager.sync().restored == ["mail"]
 
 
+def test_failed_plugin_starts_when_initialized_again() -> None:
+    manager, mail = failing_once(stored(mail="enabled"))
+    manager.initialize_plugin("mail", {"port": 587})
+    assert manager.sync() == SyncReport(["mail"], {}, {})
+    assert mail._config == {"port": 587}
+
+
 def test_dependents_start_when_failed_plugin_recovers() -> None:
     manager = started(stored(base="enabled", child="enabled"), base := Recorder("base"), Recorder("child", "base"))
     base.fail("on_enable")
@@ -299,13 +306,16 @@ def test_log_has_one_line_per_change_with_origin(caplog: pytest.LogCaptureFixtur
     manager.enable_plugin("base")
     assert messages(caplog, logging.INFO) == []
     manager.disable_plugin("child")
-    assert messages(caplog, logging.INFO) == ["plugin 'child': disabled (origin local)"]
+    manager.enable_plugin("child")
+    both = [f"plugin 'child': {what} (origin local)" for what in ("disabled", "enabled")]
+    assert messages(caplog, logging.INFO) == both
     manager.update_config("base", {"n": 1})
     assert messages(caplog, logging.INFO) == ["plugin 'base': config changed (origin local)"]
     store.update_config("base", {"n": 2})
-    store.save("child", "enabled")
+    store.save("child", "disabled")
     manager.sync()
-    assert messages(caplog, logging.INFO) == ["plugin 'base': config changed (origin stored)", both[1]]
+    both = ["plugin 'child': disabled (origin stored)", "plugin 'base': config changed (origin stored)"]
+    assert messages(caplog, logging.INFO) == both
 
 
 def test_log_warns_of_skipped_plugin_once(caplog: pytest.LogCaptureFixture) -> None:

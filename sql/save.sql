@@ -1,8 +1,12 @@
 -- Create a plugin, or set its status and merge the config's keys over the stored ones, top level only.
 -- Two first saves at once make one row: the later one updates it.
+-- The version moves even where the trigger that stamps it is disabled.
+-- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted.
 INSERT INTO plugin_config AS stored (plugin_name, status, config)
-VALUES (%(plugin_name)s, %(status)s, %(config)s)
+SELECT %(plugin_name)s::text, %(status)s::text, %(config)s::jsonb
+ WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1
     ON CONFLICT (plugin_name) DO UPDATE
    SET status = excluded.status,
-       config = stored.config || excluded.config
+       config = stored.config || excluded.config,
+       updated_at = greatest(clock_timestamp(), stored.updated_at + interval '1 microsecond')
 RETURNING plugin_name, status, config, id, enabled_at, disabled_at, created_at, updated_at

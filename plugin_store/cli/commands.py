@@ -6,7 +6,6 @@ commits first and prints then, so that a reader that is slow holds no lock.
 
 from __future__ import annotations
 
-import codecs
 import json
 import sys
 from argparse import Namespace
@@ -44,7 +43,9 @@ def do_show(args: Namespace) -> Answer:
     values = _as_json(row, args)
     cells = [(name, local(value) if name.endswith("_at") else str(value)) for name, value in values.items()]
     config = printable_lines(json.dumps(values["config"], indent=2, ensure_ascii=False))
-    return _either(args, values, as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n")
+    text = as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n"
+    notes = [] if args.json or values["config"] == row.config else ["--show-values shows the values of the config"]
+    return _either(args, values, text, notes)
 
 
 def _switch(args: Namespace) -> Answer:
@@ -60,9 +61,9 @@ do_watch = watch
 
 
 def do_delete(args: Namespace) -> Answer:
-    off = f"{COMES_BACK}; `plugin-store disable --create` keeps it off"
+    off = f"{COMES_BACK}; `plugin-store disable --create NAME` keeps it off"
     if sys.stdin.isatty() and not args.yes:
-        _confirm(f"{off}\ndelete the row of {args.name!r}?")
+        _confirm(f"the row of {args.name!r} is deleted with its config; {off}")
     with stored(args) as store:
         deleted = verbs.delete(store, args.name)
         note = off if deleted else f"nothing is deleted: {verbs.unknown(store, args.name)}"
@@ -83,7 +84,7 @@ def do_config_get(args: Namespace) -> Answer:
 
 
 def do_config_set(args: Namespace) -> Answer:
-    text = _text(sys.stdin.buffer.read()) if args.value == "-" else args.value
+    text = _standard_input() if args.value == "-" else args.value
     value = verbs.parse_value(text, as_text=args.text)
     with stored(args) as store:
         notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
@@ -117,7 +118,7 @@ def do_import(args: Namespace) -> Answer:
         if args.dry_run:
             return _changes(args, made)
         if made and not args.yes:
-            _confirm("the file holds no plugin, and --prune deletes all rows. Go on?")
+            _confirm("the file holds no plugin, so --prune deletes all rows")
     with transaction(args, "importing, after transactions that write to the table") as connection:
         made = import_plugins(connection, plugins, prune=args.prune)
     return _changes(args, made)
@@ -151,21 +152,20 @@ def do_demo(args: Namespace) -> Answer:
     return Answer(status=play())
 
 
-def _confirm(question: str) -> None:
-    """Ask at a terminal; PluginStoreError unless the answer is yes."""
+def _confirm(consequence: str) -> None:
+    """Ask at a terminal whether to go on; PluginStoreError unless the answer is yes."""
     if sys.stdin.isatty():
-        say(f"{question} [y/N] ", end="")
+        say(f"{consequence}\ngo on? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return
-    raise PluginStoreError("nothing is deleted: --yes deletes without asking")
+    raise PluginStoreError(f"nothing is changed: {consequence}; --yes does it without asking")
 
 
-def _text(data: bytes) -> str:
-    """Return the text of UTF-8, or of UTF-16 with a byte order mark, without one line's end."""
-    utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+def _standard_input() -> str:
+    """Return the text on standard input, without a byte order mark and one line's end."""
     try:
-        return data.decode("utf-16" if utf_16 else "utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:  # its text would show the value
         raise InvalidConfigError("the value on standard input is not UTF-8") from None
 
 

@@ -16,7 +16,6 @@ from psycopg.conninfo import conninfo_to_dict
 from plugin_store.errors import InstallationError, MigrationError, StoreError
 from plugin_store.stores.connections import connect, with_timeouts
 from plugin_store.stores.conninfo import checked_conninfo
-from plugin_store.stores.cursors import check_session
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
 from plugin_store.stores.statements import folder, load_statement
@@ -39,7 +38,6 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
     conninfo = checked_conninfo(conninfo)
     with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
         connection.prepare_threshold = None  # a pooler would keep what is prepared
-        check_session(connection)
         state = inspect_schema(connection)
         if state.server_version < OLDEST_SERVER or state.foreign:
             raise MigrationError(state.problems()[0])

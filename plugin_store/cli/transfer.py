@@ -11,11 +11,11 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from plugin_store.errors import InvalidFileError, PluginStoreError, StoreError
-from plugin_store.stores.cursors import Connection
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.postgres import PluginConfigRepository
 from plugin_store.stores.statements import load_statement
+from plugin_store.stores.time_limit import Connection
 from plugin_store.stores.validation import checked_many, dotted, same_json
 
 from .changes import PluginChange, changes

@@ -115,7 +115,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, (text, example, arguments) in COMMANDS.items():
         of, _, verb = name.rpartition(" ")
         epilog = f"examples:\n  plugin-store {name} {example}\n\n{STATUSES}"
-        command = (below if of else top).add_parser(verb, help=text, description=f"{text}.", epilog=epilog, **raw)
+        command = (below if of else top).add_parser(
+            verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, **raw
+        )
         command.set_defaults(run=name)
         for argument, options in arguments.items():
             command.add_argument(argument, **options)

@@ -48,7 +48,7 @@ def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list
     row = _find(store, name)
     config = {} if row is None else row.config
     for key in wanted:
-        _refuse_dotted(name, key, config)
+        _refuse_dotted(name, key, config, unset=True)
     if row is not None:
         store.update_config(name, {}, remove=wanted)
     readable = row is None or row.id is not None
@@ -133,12 +133,15 @@ def _config(store: PluginConfigStore, name: str, *, create: bool) -> dict[str, A
     return {}
 
 
-def _refuse_dotted(name: str, key: str, config: dict[str, Any]) -> None:
+def _refuse_dotted(name: str, key: str, config: dict[str, Any], *, unset: bool = False) -> None:
     """Raise InvalidConfigError for ``a.b`` if ``a`` is a stored object and ``a.b`` is not a key."""
     outer, dot, inner = key.partition(".")
     if dot and key not in config and isinstance(config.get(outer), dict):
-        keys = ", ".join(f"{json.dumps(each)}: …" for each in dict.fromkeys([*config[outer], inner]))
-        command = shlex.join(["config", "set", name, outer, f"{{{keys}}}"])
+        keys = {**config[outer], inner: None}
+        if unset:
+            del keys[inner]
+        whole = ", ".join(f"{json.dumps(each)}: …" for each in keys)
+        command = shlex.join(["config", "set", name, outer, f"{{{whole}}}"])
         raise InvalidConfigError(f"plugin {name!r}: {outer!r} is an object, which is set as a whole: {command}")
 
 

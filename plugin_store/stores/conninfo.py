@@ -37,6 +37,9 @@ def checked_conninfo(conninfo: str) -> str:
         values = conninfo_to_dict(conninfo)
     except (ProgrammingError, UnicodeError):
         raise _unreadable() from None
+    # A server's error would repeat a URL that is given as the database's name.
+    if any(masked(str(values.get(keyword, ""))) != str(values.get(keyword, "")) for keyword in ("dbname", "host")):
+        raise _unreadable()
     if not str(values.get("port", "5432")).replace(",", "0").isdecimal():
         raise _unreadable()
     return conninfo

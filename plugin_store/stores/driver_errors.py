@@ -1,4 +1,4 @@
-"""The driver's errors as ours."""
+"""The driver's errors become ours."""
 
 from __future__ import annotations
 
@@ -6,23 +6,57 @@ import psycopg
 
 from plugin_store.errors import SchemaError, StoreError, StoreUnavailableError
 
+from .conninfo import masked
+
 
 class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that raises the driver's errors as ours, chained.
-
-    A class, as it is entered on every call: a generator costs several times as much.
-    """
+    """A context manager that raises the driver's errors as ours, chained."""
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
         if isinstance(exc, psycopg.Error):
-            raise _translate(exc) from exc
+            raise translate(exc) from exc
 
 
-# SQLSTATEs (PostgreSQL manual, appendix A) with which the server ends or refuses a connection.
+# SQLSTATEs with which the server ends or refuses a connection.
 _UNAVAILABLE = ("08", "57P", "53300", "25P03", "25P04")
+
+_PREPARED = (
+    "the connection does not keep its prepared statements",
+    "if a connection pooler is in between, prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})",
+)
+_LOCKED = (
+    "the statement took too long",
+    "usually another transaction holds a lock: end that one (see pg_stat_activity), then repeat the call",
+)
+_REPEAT = ("the database refused", "nothing was changed, so repeat the call")
+# Prefixes of SQLSTATEs (PostgreSQL manual, appendix A): what happened, and what to do. The first that fits is used.
+_ADVICE = {
+    "42P05": _PREPARED,
+    "26000": _PREPARED,
+    "55P03": _LOCKED,
+    "57014": _LOCKED,
+    "40": _REPEAT,
+    "0A000": ("the database refused", "if the table was altered just now, repeat the call"),
+    "25006": (
+        "the database takes no writes here",
+        "connect to the primary, for example with target_session_attrs=read-write",
+    ),
+    "42501": (
+        "the database role may not do this",
+        "grant it SELECT on plugin_config to read, INSERT, UPDATE and DELETE too to write: see sql/recipes/grants.sql",
+    ),
+}
+_ROW_SECURITY = (
+    "row-level security on plugin_config applies to this role, and rows that it hides would look deleted: ALTER TABLE "
+    "plugin_config DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS; keep tenants apart by schemas"
+)
+_OUT_OF_DATE = (
+    "the table plugin_config is missing from the search_path (or the role may not use its schema), or out of date: "
+    "{}; run `plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
+)
 
 
 def connection_lost(exc: psycopg.Error) -> bool:
@@ -32,37 +66,29 @@ def connection_lost(exc: psycopg.Error) -> bool:
     return exc.sqlstate.startswith(_UNAVAILABLE)
 
 
-def _translate(exc: psycopg.Error) -> StoreError:
-    reason = str(exc).strip() or type(exc).__name__
-    state = exc.sqlstate
-    if state is not None and state.startswith("23"):  # a constraint: the detail would show the whole row
-        reason = "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_hint))) or reason
+def translate(exc: psycopg.Error) -> StoreError:
+    """Return our error for the driver's, with what to do about it."""
+    state = exc.sqlstate or ""
+    reason = masked(_reason(exc))
     if connection_lost(exc):
-        happened = "cannot be reached" if exc.sqlstate is None else "closed the connection"
+        happened = "closed the connection" if state else "cannot be reached"
         return StoreUnavailableError(f"the database {happened}: {reason}")
-    if isinstance(exc, (psycopg.errors.DuplicatePreparedStatement, psycopg.errors.InvalidSqlStatementName)):
-        return StoreError(
-            f"the connection does not keep what is prepared on it: {reason}; if there is a connection pooler before "
-            "the server, have psycopg prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})"
-        )
-    if isinstance(exc, psycopg.errors.FeatureNotSupported):
-        return StoreError(f"the database refused: {reason}; if the table was altered just now, repeat it")
-    if isinstance(exc, psycopg.errors.SerializationFailure):
-        return StoreError(
-            f"the database refused: {reason}; nothing was changed, so repeat it; with default_transaction_isolation = "
-            "'read committed' writers wait for each other instead"
-        )
-    if isinstance(exc, psycopg.errors.InsufficientPrivilege):
-        return StoreError(
-            f"the database role may not do this: {reason}; to read it needs SELECT on all columns of plugin_config, to "
-            "write INSERT, UPDATE and DELETE too: see sql/recipes/grants.sql, and the README on roles and grants"
-        )
-    if isinstance(exc, psycopg.errors.NotNullViolation):  # ours are all given, or have a default
+    # The statements' own check of row-level security divides by zero. A function's error has a context.
+    if (state == "22012" and exc.diag.context is None) or (state == "42501" and "row-level security" in reason):
+        return StoreError(_ROW_SECURITY)
+    if state == "23502":  # our statements give every column that has no default
         return SchemaError(f"the table plugin_config is newer than this plugin_store: {reason}; update plugin_store")
-    if state is not None and state.startswith("42"):
-        return SchemaError(
-            "the table plugin_config is missing from the search_path (or the role may not use its schema), or out of "
-            f"date: {reason}; run `plugin-store migrate` or "
-            "`yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
-        )
+    for prefix, (happened, cure) in _ADVICE.items():
+        if state.startswith(prefix):
+            return StoreError(f"{happened}: {reason}; {cure}")
+    if state.startswith("42"):
+        return SchemaError(_OUT_OF_DATE.format(reason))
+    if not state and isinstance(exc, psycopg.DataError):
+        return StoreError(f"Python cannot read a row of plugin_config: {reason}; `plugin-store migrate` names the rows")
     return StoreError(f"the database refused: {reason}")
+
+
+def _reason(exc: psycopg.Error) -> str:
+    if (exc.sqlstate or "").startswith("23"):  # a constraint: the detail would show the whole row
+        return "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_hint)))
+    return str(exc).strip() or type(exc).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -9,7 +10,6 @@ from threading import Lock
 from typing import Any
 from uuid import uuid4
 
-from plugin_store._fork import renew_after_fork
 from plugin_store.errors import ConflictError
 
 from .model import DISABLED, ENABLED, PluginConfig
@@ -23,12 +23,14 @@ class InMemoryPluginConfigStore:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        renew_after_fork(self)
+        self._locks: dict[int, Lock] = {}
         self._rows: dict[str, PluginConfig] = {}
 
-    def _after_fork(self) -> None:
-        self._lock = Lock()  # it may be held by a thread that is not in this process
+    @property
+    def _lock(self) -> Lock:
+        """This process's lock. At a fork, the parent's may be held by a thread that the child does not have."""
+        pid = os.getpid()
+        return self._locks.get(pid) or self._locks.setdefault(pid, Lock())
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from weakref import finalize
 
 import psycopg
-from psycopg.types.json import Jsonb
 
-from plugin_store.errors import ConflictError, StoreError
+from plugin_store.errors import ConflictError, StoreError, StoreUnavailableError, UnreadableRowsError
 
-from .connections import GivenConnection, PooledConnections, connect, connections_after
+from .connections import Block, GivenConnection, GivenPool, OwnPool, new_cursor
 from .conninfo import checked_conninfo
-from .cursors import UNREADABLE, Connection, Cursor, refuse_rows
-from .driver_errors import connection_lost, translated_errors
+from .driver_errors import connection_lost, translate
 from .model import PluginConfig
 from .statements import load_statement
+from .time_limit import Connection, limited_call
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from psycopg_pool import ConnectionPool
-    from typing_extensions import LiteralString
+    from typing_extensions import LiteralString, Self
 
-Result = TypeVar("Result")
-Take = Callable[[], AbstractContextManager[Cursor]]
-
-# How long a pool may take to take up a connection that is made already.
-HANDING_OVER_SECONDS = 30.0
+    Row = tuple[Any, ...]
 
 GET_BY_NAME = load_statement("get_by_name")
 GET_ALL = load_statement("get_all")
@@ -42,40 +39,38 @@ ADD = load_statement("add")
 SAVE_MANY = load_statement("save_many")
 DELETE = load_statement("delete")
 
+_decode = json.JSONDecoder().raw_decode
+
 
 class PluginConfigRepository:
     """A PluginConfigStore in the table ``plugin_config``: see PluginConfigStore for the methods.
 
-    ``PluginConfigRepository(pool)`` takes an open psycopg_pool.ConnectionPool, which it neither opens
-    nor closes, and may be shared between threads. Each method is one statement, one transaction
-    and, once a connection has prepared the statement, one round trip; whether the pool's
-    connections are in autocommit mode does not matter.
+    ``PluginConfigRepository(pool)`` takes an open psycopg_pool.ConnectionPool, which it neither opens nor closes.
+    Each method is one statement in a transaction of its own. Threads may share it.
 
-    ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller
-    commits or rolls back.
+    ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller commits.
 
-    Behind a connection pooler nothing is prepared, and a call is one round trip all the same.
+    Neither works in a forked child process; ``open()`` does.
 
-    Methods raise StoreUnavailableError when the database cannot be reached (or the pool has no free
-    connection in its timeout), SchemaError when the table is missing or of another version, StoreError for
-    whatever else the database refuses; the driver's error is the cause. StoreError too for a row made by hand that
-    holds what Python cannot read, naming its plugin: a write that leaves that value in the row is made all the same.
+    Methods raise StoreUnavailableError if there is no connection, SchemaError if the table is missing or out of date,
+    and StoreError for whatever else the database refuses. The driver's error is the cause.
     """
 
     def __init__(self, pool: ConnectionPool[Any] | Connection) -> None:
-        self._connections: GivenConnection | PooledConnections
+        self._connections: OwnPool | GivenPool | GivenConnection
         if isinstance(pool, psycopg.Connection):
             self._connections = GivenConnection(pool)
-        elif hasattr(pool, "getconn"):  # to ask for its class would import psycopg_pool
-            self._connections = PooledConnections(pool)
-        else:
+            return
+        from psycopg_pool import ConnectionPool
+
+        if not isinstance(pool, ConnectionPool):
             raise TypeError(
                 "PluginConfigRepository takes a psycopg_pool.ConnectionPool or a psycopg.Connection, not "
                 f"{type(pool).__name__}; PluginConfigRepository.open() takes a conninfo"
             )
+        self._connections = GivenPool(pool)
 
     @classmethod
-    @contextmanager
     def open(
         cls,
         conninfo: str = "",
@@ -84,87 +79,91 @@ class PluginConfigRepository:
         max_size: int = 4,
         timeout: float = 30.0,
         wait_seconds: float = 0.0,
-    ) -> Iterator[PluginConfigRepository]:
-        """Open a pool of its own, and close it at the end of the ``with`` block.
+    ) -> Self:
+        """Return a repository with connections of its own, for a ``with`` block or until ``close()`` or the exit.
 
-        ``conninfo`` is a libpq connection string or URL; where it says nothing, the PG* variables do.
-        The pool keeps ``min_size`` to ``max_size`` connections; a call waits up to ``timeout`` seconds
-        for a free one. Raises StoreUnavailableError if the database cannot be reached, at once or after trying again
-        for ``wait_seconds``, and InvalidDatabaseURLError for a conninfo that cannot be read.
+        ``conninfo`` is a libpq connection string or URL. Where it says nothing, the PG* variables do. ``min_size``
+        connections are opened now, and up to ``max_size`` when calls need them. A call waits up to ``timeout``
+        seconds for a free one. A call that gets no answer ends after about 30 seconds. A forked child connects anew.
+
+        StoreUnavailableError: the database cannot be reached, at once or after retrying for ``wait_seconds``.
+        InvalidDatabaseURLError: the conninfo cannot be read.
         """
-        from psycopg_pool import ConnectionPool
+        if not 0 <= min_size <= max_size or max_size < 1:
+            raise ValueError(f"min_size must be 0 to max_size, and max_size 1 or more, not {min_size} and {max_size}")
+        repository = cls.__new__(cls)
+        repository._connections = connections = OwnPool(checked_conninfo(conninfo), max_size, timeout)
+        finalize(repository, connections.close)
+        for _ in range(min_size):
+            connections.open(wait_seconds)
+        return repository
 
-        first: list[Connection] = []
-        pool = ConnectionPool(
-            checked_conninfo(conninfo),
-            connection_class=connections_after(first),
-            kwargs={"autocommit": True, "fallback_application_name": "plugin_store", "client_encoding": "utf8"},
-            min_size=min_size,
-            max_size=max_size,
-            timeout=timeout,
-            open=False,
-        )
-        # A pool only logs why it cannot connect, and tries on. So we do it here, and leave the connection to the pool.
-        first.append(connect(conninfo, wait_seconds=wait_seconds))
-        repository = cls(pool)
-        connections = cast(PooledConnections, repository._connections)
-        connections.close_at_exit()
-        try:
-            pool.open()
-            # The pool takes it in a thread of its own, however short a time a call is to wait. From here on a forked
-            # child finds none to take.
-            with translated_errors():
-                pool.putconn(pool.getconn(timeout=HANDING_OVER_SECONDS))
-            yield repository
-        finally:
-            connections.close()
+    def close(self) -> None:
+        """Close the connections that ``open()`` made; a given pool or connection stays open."""
+        if isinstance(self._connections, OwnPool):
+            self._connections.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[PluginConfigRepository]:
+        """Yield a repository on one connection, inside one transaction: all of the block's changes or none.
+
+        On a given connection that is in a transaction, the block is a savepoint of it.
+        """
+        with self._connections.cursor() as cursor, Block(cursor.connection):
+            yield PluginConfigRepository(cursor.connection)
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""
         check_name(plugin_name)
-        row = self._read(self._row, GET_BY_NAME, {"plugin_name": plugin_name})
-        return None if row is None else PluginConfig(*row)
+        return next(iter(_plugins(self._read(GET_BY_NAME, {"plugin_name": plugin_name}))), None)
 
     def get_all(self) -> list[PluginConfig]:
         """Return every stored plugin, ordered by name."""
-        return self._read(self._all, GET_ALL)
+        return _plugins(self._read(GET_ALL, bulk=True))
 
     def get_enabled(self) -> list[PluginConfig]:
         """Return the stored plugins whose status is enabled, ordered by name."""
-        return self._read(self._all, GET_ENABLED)
+        return _plugins(self._read(GET_ENABLED, bulk=True))
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status; merge the config's keys over the stored ones."""
         check_name(plugin_name)
         check_status(plugin_name, status)
-        stored = Jsonb(checked_config(plugin_name, {} if config is None else config))
-        return self._store(SAVE, {"plugin_name": plugin_name, "status": status, "config": stored})
+        checked = checked_config(plugin_name, {} if config is None else config)
+        return self._store(SAVE, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
     ) -> PluginConfig:
         """Replace the config, leave the status; ConflictError if the row is not as expected."""
         check_name(plugin_name)
-        values = {"plugin_name": plugin_name, "config": Jsonb(checked_config(plugin_name, config))}
+        values = {"config": json.dumps(checked_config(plugin_name, config))}
         if expected_updated_at is None:
-            return self._store(SAVE_CONFIG, values)
-        row = self._write(self._row, SAVE_CONFIG_IF_UNCHANGED, values | {"expected_updated_at": expected_updated_at})
-        if row is None:
+            return self._store(SAVE_CONFIG, plugin_name, values)
+        values |= {"plugin_name": plugin_name, "expected_updated_at": expected_updated_at.isoformat()}
+        rows = self._run(SAVE_CONFIG_IF_UNCHANGED, values)
+        if not rows:
             raise ConflictError.of(plugin_name)
-        return PluginConfig(*row)
+        return _plugins(rows)[0]
 
     def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
         """Set and remove top-level keys of the stored config."""
         check_name(plugin_name)
         checked, gone = checked_changes(plugin_name, changes, remove)
-        return self._store(UPDATE_CONFIG, {"plugin_name": plugin_name, "changes": Jsonb(checked), "remove": gone})
+        return self._store(UPDATE_CONFIG, plugin_name, {"changes": json.dumps(checked), "remove": json.dumps(gone)})
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin if there is no row of that name; return the row stored either way."""
         check_name(plugin_name)
         check_status(plugin_name, status)
-        stored = Jsonb(checked_config(plugin_name, {} if config is None else config))
-        return self._store(ADD, {"plugin_name": plugin_name, "status": status, "config": stored})
+        checked = checked_config(plugin_name, {} if config is None else config)
+        return self._store(ADD, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         """Create or replace many plugins, all or none."""
@@ -172,53 +171,63 @@ class PluginConfigRepository:
             {"plugin_name": plugin_name, "status": status, "config": config}
             for plugin_name, status, config in checked_many(configs)
         ]
-        self._write(self._do, SAVE_MANY, {"configs": Jsonb(rows)})
+        ((written,),) = self._run(SAVE_MANY, {"configs": json.dumps(rows)}, bulk=True)
+        if written != len(rows):
+            raise StoreError(
+                f"a trigger or rule on plugin_config dropped {len(rows) - written} rows; others are stored"
+            )
 
     def delete(self, plugin_name: str) -> bool:
         """Delete a plugin; return whether there was one."""
         check_name(plugin_name)
-        return self._write(self._row, DELETE, {"plugin_name": plugin_name}) is not None
+        return bool(self._run(DELETE, {"plugin_name": plugin_name}))
 
-    def _read(self, run: Callable[..., Result], *args: Any) -> Result:
-        """Run what may be repeated: once more on another connection, if the first was lost."""
-        with translated_errors():
-            try:
-                return run(self._connections.take, *args)
-            except psycopg.OperationalError as exc:
-                if not (connection_lost(exc) and self._connections.replace_lost()):
-                    raise
-            return run(self._connections.take, *args)
-
-    def _write(self, run: Callable[..., Result], *args: Any) -> Result:
-        """Run what may not be repeated."""
-        with translated_errors():
-            return run(self._connections.take_live, *args)
-
-    def _store(self, statement: LiteralString, values: dict[str, Any]) -> PluginConfig:
-        row = self._write(self._row, statement, values)
-        if row is None:
+    def _store(self, statement: LiteralString, plugin_name: str, values: dict[str, str]) -> PluginConfig:
+        rows = self._run(statement, {"plugin_name": plugin_name, **values})
+        if not rows:
             raise StoreError(
-                f"plugin {values['plugin_name']!r} was not stored: a trigger or rule on plugin_config dropped the row"
+                f"plugin {plugin_name!r} was not stored: a trigger or rule on plugin_config dropped the row"
             )
-        return PluginConfig(*row)
+        return _plugins(rows)[0]
 
-    def _row(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> tuple[Any, ...] | None:
-        with take() as cursor:
-            try:
-                return cursor.execute(statement, values, prepare=self._connections.prepare).fetchone()
-            except UNREADABLE as exc:
-                refuse_rows(exc, cursor, values["plugin_name"])
+    def _read(self, statement: LiteralString, values: dict[str, str] | None = None, *, bulk: bool = False) -> list[Row]:
+        """Run a statement, once more on another connection if the first one was lost."""
+        try:
+            return self._run(statement, values, bulk=bulk)
+        except StoreUnavailableError as exc:
+            lost = isinstance(exc.__cause__, psycopg.Error) and connection_lost(exc.__cause__)
+            if not (lost and self._connections.retries_reads):
                 raise
+        return self._run(statement, values, bulk=bulk)
 
-    def _all(self, take: Take, statement: LiteralString) -> list[PluginConfig]:
-        with take() as cursor:
-            try:
-                rows = cursor.execute(statement, prepare=self._connections.prepare).fetchall()
-            except UNREADABLE as exc:
-                refuse_rows(exc, cursor)
-                raise
-        return [PluginConfig(*row) for row in rows]
+    def _run(self, statement: LiteralString, values: dict[str, str] | None = None, *, bulk: bool = False) -> list[Row]:
+        """Run a statement and return its rows. ``bulk``: the connection's kept cursor must not hold them."""
+        connections = self._connections
+        try:
+            with connections.cursor() as cursor, limited_call(cursor.connection):
+                used = new_cursor(cursor.connection) if bulk else cursor
+                return used.execute(statement, values, prepare=connections.prepare, binary=True).fetchall()
+        except psycopg.Error as exc:
+            raise translate(exc) from exc
+        except UnicodeEncodeError as exc:
+            raise StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8") from exc
 
-    def _do(self, take: Take, statement: LiteralString, values: dict[str, Any]) -> None:
-        with take() as cursor:
-            cursor.execute(statement, values, prepare=self._connections.prepare)
+
+def _plugins(rows: list[Row]) -> list[PluginConfig]:
+    """Return the rows as PluginConfigs; UnreadableRowsError for configs that Python cannot read."""
+    readable, unreadable = [], {}
+    for name, status, config, *others in rows:
+        try:
+            # jsonb's binary form is its text, after a byte that tells the version.
+            readable.append(PluginConfig(name, status, _decode(config, 1)[0], *others))
+        except (ValueError, RecursionError) as exc:
+            unreadable[name] = exc
+    if unreadable:
+        names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))
+        raise UnreadableRowsError(
+            f"the row of plugin {names} cannot be read: {reason}; delete it with `plugin-store delete NAME`, or "
+            "correct it in psql",
+            list(unreadable),
+            readable,
+        ) from reason
+    return readable

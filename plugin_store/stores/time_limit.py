@@ -18,29 +18,41 @@ from plugin_store.errors import StoreUnavailableError
 
 Connection = psycopg.Connection[Any]
 
-# After this time the server is asked to cancel the statement.
-CALL_SECONDS = 20.0
-# After this time more, the socket is shut down.
-CANCEL_SECONDS = 5.0
+CALL_SECONDS = 20.0  # then the server is asked to cancel the statement
+CANCEL_SECONDS = 5.0  # then the socket is shut down
 LOOK_EVERY_SECONDS = 5.0
 
 
+class LibraryConnection(psycopg.Connection[Any]):
+    """A connection that the library opened, so its calls are limited."""
+
+    def __del__(self, *_: object) -> None:
+        """Do nothing: psycopg would warn in a forked child of each connection that its parent has open."""
+
+
 class limited_call:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that ends the calls of its block when they take too long, about 30 seconds.
+    """A context manager that ends what waits too long on a LibraryConnection, after about 30 seconds.
 
     A statement that waits for a lock ends with QueryCanceled. If the server does not answer at all, the block ends
-    with StoreUnavailableError. The connection is closed after either.
+    with StoreUnavailableError. The connection is closed after either. Blocks may be nested.
     """
 
     def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._watchdog = watchdog()
+        self.connection = connection
+        self._watchdog = watchdog() if isinstance(connection, LibraryConnection) else None
 
     def __enter__(self) -> None:
-        self._watchdog.calls[self._connection] = time.monotonic()
+        if self._watchdog:
+            self._watchdog.calls[self] = time.monotonic()
 
     def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
-        self._watchdog.end_call(self._connection, exc)
+        if self._watchdog is None or self._watchdog.calls.pop(self, None) is not None:
+            return
+        self._watchdog.late.pop(self, None)
+        self.connection.pgconn.finish()  # the cancel request may still be on its way
+        if isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None:
+            seconds = CALL_SECONDS + CANCEL_SECONDS
+            raise StoreUnavailableError(f"the database did not answer within {seconds:g} seconds") from exc
 
 
 def shut_down(connection: Connection) -> None:
@@ -53,48 +65,34 @@ def shut_down(connection: Connection) -> None:
                 copy.shutdown(socket.SHUT_RDWR)
 
 
-class Watchdog:
-    """The thread of this process that ends calls which take too long.
-
-    ``calls`` maps connections to the time at which their call began. The dict's operations are atomic, so a call
-    takes no lock.
-    """
+class _Watchdog:
+    """The thread of this process that ends late calls. Dict operations are atomic, so a call takes no lock."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.calls: dict[Connection, float] = {}
-        self._late: dict[Connection, float] = {}
+        self.calls: dict[limited_call, float] = {}  # when each began
+        self.late: dict[limited_call, float] = {}  # when each was cancelled
         Thread(target=self._run, name="plugin_store time limit", daemon=True).start()
-
-    def end_call(self, connection: Connection, exc: BaseException | None) -> None:
-        """Forget the call. If it was late, close the connection, for a cancel request may still be on its way."""
-        if self.calls.pop(connection, None) is not None:
-            return
-        self._late.pop(connection, None)
-        connection.pgconn.finish()
-        if isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None:
-            seconds = CALL_SECONDS + CANCEL_SECONDS
-            raise StoreUnavailableError(f"the database did not answer within {seconds:g} seconds") from exc
 
     def _run(self) -> None:
         while True:
             time.sleep(LOOK_EVERY_SECONDS)
             now = time.monotonic()
-            for connection, began in self.calls.copy().items():
+            for call, began in self.calls.copy().items():
                 if now - began >= CALL_SECONDS:
-                    self._cancel(connection, began, now)
-            for connection, late_since in self._late.copy().items():
-                if now - late_since >= CANCEL_SECONDS:
-                    shut_down(connection)
+                    self._cancel(call, now)
+            for call, cancelled in self.late.copy().items():
+                if now - cancelled >= CANCEL_SECONDS:
+                    shut_down(call.connection)
 
-    def _cancel(self, connection: Connection, began: float, now: float) -> None:
-        self._late[connection] = now
-        if self.calls.pop(connection, None) != began:  # it has ended
-            self._late.pop(connection, None)
+    def _cancel(self, call: limited_call, now: float) -> None:
+        self.late[call] = now
+        if self.calls.pop(call, None) is None:  # it has just ended
+            self.late.pop(call, None)
             return
         # In its own thread: before libpq 17 a cancel request may wait for ever.
         with suppress(RuntimeError):  # no thread starts while the interpreter exits
-            Thread(target=_send_cancel, args=[connection], name="plugin_store cancel", daemon=True).start()
+            Thread(target=_send_cancel, args=[call.connection], name="plugin_store cancel", daemon=True).start()
 
 
 def _send_cancel(connection: Connection) -> None:
@@ -102,12 +100,12 @@ def _send_cancel(connection: Connection) -> None:
         connection.cancel_safe(timeout=CANCEL_SECONDS)
 
 
-_watchdog: Watchdog | None = None
+_current: _Watchdog | None = None
 
 
-def watchdog() -> Watchdog:
+def watchdog() -> _Watchdog:
     """Return this process's watchdog, a new one in a forked child."""
-    global _watchdog
-    if _watchdog is None or _watchdog.pid != os.getpid():
-        _watchdog = Watchdog()
-    return _watchdog
+    global _current
+    if _current is None or _current.pid != os.getpid():
+        _current = _Watchdog()
+    return _current

@@ -41,7 +41,7 @@ def ours(url: str, size: int = 1) -> Iterator[Contestant]:
     with PluginConfigRepository.open(url, min_size=size, max_size=size) as repository:
 
         def driver() -> psycopg.Connection[Any]:
-            with repository._connections.take() as cursor:
+            with repository._connections.cursor() as cursor:
                 return cursor.connection
 
         yield Contestant(

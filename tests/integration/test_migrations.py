@@ -27,7 +27,6 @@ from plugin_store import (
     MigrationError,
     PluginConfig,
     PluginConfigRepository,
-    StoreError,
     StoreUnavailableError,
 )
 from plugin_store.cli.migrate import migrate
@@ -245,11 +244,6 @@ class TestMigrate:
 
             assert migrating.result(timeout=30) == NAMES
         assert tables(empty_url) == ["public.plugin_config"]
-
-    def test_a_session_whose_times_cannot_be_read_hears_so(self, empty_url: str) -> None:
-        with pytest.raises(StoreError, match="DateStyle is 'German, DMY': connect with PGDATESTYLE=ISO"):
-            migrate(with_options(empty_url, "-cdatestyle=German"))
-        assert everything(empty_url) == []
 
     def test_a_database_without_an_encoding_is_migrated_and_used(self, empty_url: str, server: Server) -> None:
         with psycopg.connect(empty_url, autocommit=True) as connection:

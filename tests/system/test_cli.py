@@ -133,7 +133,7 @@ def locked_row(database_url: str) -> Iterator[psycopg.Connection[Any]]:
 
 
 def waits_for_a_lock(connection: psycopg.Connection[Any], count: int = 1) -> bool:
-    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store cli'
+    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'plugin_store%'
         AND datname = current_database() AND wait_event_type = 'Lock'"""
     return wait_until(lambda: connection.execute(waiting).fetchone() == (count,), 60)
 
@@ -164,10 +164,11 @@ def test_commands_that_name_the_same_plugins_do_not_deadlock(
     assert [row.status for row in repository.get_all()] == ["disabled"] * 2
 
 
-@pytest.mark.parametrize("command", [["disable", "mail"], ["import", "-"]])
+@pytest.mark.parametrize("command", [["disable", "mail"], ["import", "-"], ["migrate"]])
 def test_interrupt_ends_a_wait_for_a_lock(
     database_url: str, connection: psycopg.Connection[Any], mail: PluginConfigRepository, command: list[str]
 ) -> None:
+    connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")  # for migrate to repair
     env = environment(DATABASE_URL=database_url)
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with locked_row(database_url), subprocess.Popen([*COMMAND, *command], env=env, text=True, **pipes) as process:
@@ -180,6 +181,7 @@ def test_interrupt_ends_a_wait_for_a_lock(
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, "", "")
     assert status_of(mail) == "enabled"
+    assert connection.execute("SELECT count(*) FROM yoyo_lock").fetchone() == (0,)
 
 
 def test_import_into_a_pager_holds_no_lock(database_url: str, mail: PluginConfigRepository) -> None:
@@ -286,12 +288,24 @@ def test_command_that_waits_says_so(
         assert shown.process.wait(60) == 0
 
 
+def test_migrate_that_waits_says_so(
+    terminal: Callable[..., Terminal], database_url: str, connection: psycopg.Connection[Any]
+) -> None:
+    connection.execute("ALTER TABLE plugin_config DISABLE TRIGGER USER")  # to be repaired
+    with psycopg.connect(database_url) as other:
+        other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
+        with terminal("migrate") as shown:
+            assert shown.reads(r"migrating, after other migrations and transactions that use the table \.\.\.\r\n")
+            other.rollback()
+            assert shown.process.wait(60) == 0
+
+
 @pytest.mark.parametrize(("answer", "status", "left"), [("y\n", 0, 0), ("yes\n", 0, 0), ("n\n", 1, 1), ("\n", 1, 1)])
 def test_delete_asks_at_a_terminal(
     terminal: Callable[..., Terminal], mail: PluginConfigRepository, answer: str, status: int, left: int
 ) -> None:
     with terminal("delete", "mail") as shown:
-        assert shown.reads(r"delete the row of 'mail'\? \[y/N\] $")
+        assert shown.reads(r"the row of 'mail' is deleted [^\0]*\[y/N\] $")
         assert "comes back enabled" in shown.shown and "disable" in shown.shown
         shown.types(answer)
         assert shown.process.wait(60) == status

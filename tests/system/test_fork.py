@@ -24,8 +24,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 # From CPython 3.12 on, fork() warns when there are threads, as there are in all of these.
 PYTHON = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 PREAMBLE = """
-    import atexit, os, sys, threading, time
-    from psycopg_pool import ConnectionPool
+    import os, sys, threading, time
     from recorder import Service
     from workers import wait_until
     from plugin_store import InMemoryPluginConfigStore, PluginConfigRepository, PluginManager, PluginWatcher
@@ -34,17 +33,6 @@ PREAMBLE = """
 
     def names():
         return [row.plugin_name for row in repository.get_all()]
-
-    def open_pool(**options):
-        # Closed at exit, for an open one ends its process slowly from CPython 3.13 on. The child runs this too.
-        pool = ConnectionPool(url, open=True, **options)
-        atexit.register(pool.close)
-        return pool
-
-    def sessions(repository):
-        "The server's processes for the connections that are in the repository's pool."
-        with repository._connections.take() as cursor:
-            return {cursor.connection.info.backend_pid}
 
     def wait_for(child):
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -63,224 +51,6 @@ def run(program: str, url: str, *arguments: str) -> list[str]:
 
 
 ENDS = {"falls through": "pass", "sys.exit": "sys.exit(0)", "os._exit": "os._exit(0)"}
-
-
-@pytest.mark.parametrize("how", ENDS)
-def test_a_repository_works_in_parent_and_child(database_url: str, how: str) -> None:
-    program = f"""
-    with PluginConfigRepository.open(url, max_size=1) as repository:
-        repository.save("before", "enabled")
-        mine = sessions(repository)
-        if (child := os.fork()) == 0:
-            repository.save("child", "enabled")
-            assert sessions(repository) != mine, "the child uses the parent's connection"
-            {ENDS[how]}
-        else:
-            wait_for(child)
-            repository.save("parent", "enabled")
-            assert sessions(repository) == mine, "the child ended the parent's session"
-            print(*names())
-    """
-    assert run(program, database_url) == ["child ended with 0", "before child parent"]
-
-
-def test_a_child_that_does_not_use_a_repository_leaves_it_alone(database_url: str) -> None:
-    program = """
-    with PluginConfigRepository.open(url, max_size=1) as repository:
-        mine, parent = sessions(repository), os.getpid()
-        if (child := os.fork()) or (child := os.fork()):
-            wait_for(child)
-            if os.getpid() == parent:
-                assert sessions(repository) == mine
-    """
-    assert run(program, database_url) == ["child ended with 0"] * 2
-
-
-def test_a_pool_works_in_grandchildren_too(database_url: str) -> None:
-    program = """
-    repository = PluginConfigRepository(open_pool(min_size=1, max_size=1))
-    seen = []
-
-    def generation(number):
-        repository.save(f"generation {number}", "enabled")
-        mine = sessions(repository)
-        assert mine not in seen, "the connection of an ancestor"
-        seen.append(mine)
-        if number < 4:
-            if (child := os.fork()) == 0:
-                generation(number + 1)
-                return
-            wait_for(child)
-            repository.save(f"generation {number}", "disabled")
-            assert sessions(repository) == mine
-
-    generation(1)
-    print(len(names()))
-    """
-    assert run(program, database_url) == ["4", "child ended with 0"] * 3 + ["4"]
-
-
-def test_a_pool_that_is_opened_in_the_child_stays_in_use(database_url: str) -> None:
-    program = """
-    pool = ConnectionPool(url, min_size=1, max_size=1, open=False)
-    repository = PluginConfigRepository(pool)
-    if (child := os.fork()) == 0:
-        with pool:
-            repository.save("child", "enabled")
-            assert repository._connections._pool is pool
-    else:
-        wait_for(child)
-        with pool:
-            print(*names())
-    """
-    assert run(program, database_url) == ["child ended with 0", "child"]
-
-
-def test_a_repository_that_is_left_open_is_closed_at_exit(database_url: str) -> None:
-    program = """
-    from contextlib import ExitStack
-
-    atexit.register(lambda: print(repository._connections._pool.closed))
-    stack = ExitStack()
-    repository = stack.enter_context(PluginConfigRepository.open(url))
-    with PluginConfigRepository.open(url) as other:
-        other.save("a", "enabled")
-    print(*names())
-    """
-    assert run(program, database_url) == ["a", "True"]
-
-
-def test_the_new_pool_is_like_the_old_one(database_url: str) -> None:
-    program = """
-    def configure(connection):
-        connection.execute("SET work_mem = '1234kB'")
-        connection.commit()
-
-    options = {"application_name": "like the old one"}
-    with ConnectionPool(url, kwargs=options, min_size=2, max_size=3, timeout=7, configure=configure, open=True) as pool:
-        repository = PluginConfigRepository(pool)
-        repository.get_all()
-        if (child := os.fork()) == 0:
-            repository.get_all()
-            new = repository._connections._pool
-            assert new is not pool
-            names = "min_size max_size timeout max_waiting max_lifetime max_idle reconnect_timeout num_workers".split()
-            assert [getattr(new, name) for name in names] == [getattr(pool, name) for name in names]
-            with new.connection() as connection:
-                print(*connection.execute("SHOW work_mem").fetchone())
-                print(*connection.execute("SHOW application_name").fetchone(), flush=True)
-            os._exit(0)
-        wait_for(child)
-    """
-    assert run(program, database_url) == ["1234kB", "like the old one", "child ended with 0"]
-
-
-def test_many_threads_of_a_child_share_one_new_pool(database_url: str) -> None:
-    program = """
-    class SlowPool(ConnectionPool):
-        def __init__(self, *args, **kwargs):
-            time.sleep(0.5)  # long enough for all to ask for it
-            super().__init__(*args, **kwargs)
-
-    with SlowPool(url, min_size=1, max_size=4, open=True) as pool:
-        repository = PluginConfigRepository(pool)
-        if (child := os.fork()) == 0:
-            pools, ready = set(), threading.Barrier(8)
-            def use():
-                ready.wait()
-                repository.get_all()
-                pools.add(repository._connections._pool)
-            threads = [threading.Thread(target=use) for _ in range(8)]
-            for thread in threads: thread.start()
-            for thread in threads: thread.join()
-            print(len(pools), flush=True)
-        else:
-            wait_for(child)
-    """
-    assert run(program, database_url) == ["1", "child ended with 0"]
-
-
-def test_a_pool_that_cannot_be_made_again_says_so(database_url: str) -> None:
-    program = """
-    from plugin_store import StoreUnavailableError
-
-    class OwnPool(ConnectionPool):
-        def __init__(self, where):
-            super().__init__(where, open=True)
-
-    with OwnPool(url) as pool:
-        repository = PluginConfigRepository(pool)
-        repository.get_all()
-        if (child := os.fork()) == 0:
-            try:
-                repository.get_all()
-            except StoreUnavailableError as exc:
-                print("make the pool, and the repository, after fork()" in str(exc), flush=True)
-            sys.exit(0)
-        wait_for(child)
-        print(*names())
-    """
-    assert run(program, database_url) == ["True", "child ended with 0", ""]
-
-
-def test_fork_while_another_thread_makes_the_new_pool(database_url: str) -> None:
-    program = """
-    entered, goes_on = threading.Event(), threading.Event()
-
-    class SlowPool(ConnectionPool):
-        def __init__(self, *args, **kwargs):
-            entered.set()
-            goes_on.wait(30)
-            super().__init__(*args, **kwargs)
-
-    goes_on.set()
-    with SlowPool(url, min_size=1, max_size=1, open=True) as pool:
-        repository = PluginConfigRepository(pool)
-        if (child := os.fork()) == 0:
-            entered.clear(), goes_on.clear()
-            thread = threading.Thread(target=repository.get_all)
-            thread.start()
-            entered.wait(10)
-            if (grandchild := os.fork()) == 0:
-                goes_on.set()
-                repository.save("grandchild", "enabled")
-                os._exit(0)
-            wait_for(grandchild)
-            goes_on.set()
-            thread.join()
-            os._exit(0)
-        wait_for(child)
-        print(*names())
-    """
-    assert run(program, database_url) == ["child ended with 0", "child ended with 0", "grandchild"]
-
-
-def test_a_given_connection_refuses_in_the_child(database_url: str) -> None:
-    program = """
-    import psycopg
-    from plugin_store import StoreUnavailableError
-
-    with psycopg.connect(url) as connection:
-        repository = PluginConfigRepository(connection)
-        repository.save("before", "enabled")
-        if (child := os.fork()) == 0:
-            try:
-                repository.get_all()
-            except StoreUnavailableError as exc:
-                print(exc, flush=True)
-            os._exit(0)
-        wait_for(child)
-        print(*names())
-    try:
-        repository.get_all()
-    except StoreUnavailableError as exc:
-        print(exc)
-    """
-    refused, *rest = run(program, database_url)
-    assert "belongs to the process that this one was forked from" in refused
-    assert rest == ["child ended with 0", "before", "the database cannot be reached: the connection is closed"]
-
-
 FOLLOW = """
     def follows(name, child):
         "Whether a change of the store reaches this process."
@@ -294,7 +64,7 @@ FOLLOW = """
         service.manager.enable_plugin("b")
         return sum(thread.name == "plugin-watcher" for thread in threading.enumerate())
 
-    repository = PluginConfigRepository(open_pool(min_size=1, max_size=4))
+    repository = PluginConfigRepository.open(url)
     service = Service(repository, {"a": (), "b": (), "c": ()})
     watcher = PluginWatcher(service.manager, url)
 """
@@ -528,11 +298,11 @@ def gunicorn(url: str, *options: str) -> Iterator[Gunicorn]:
 
 
 @pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
-@pytest.mark.parametrize(("kind", "pool"), [("sync", "own"), ("gthread", "opened")])
-def test_gunicorn_workers_agree(database_url: str, kind: str, preload: bool, pool: str) -> None:
+@pytest.mark.parametrize("kind", ["sync", "gthread"])
+def test_gunicorn_workers_agree(database_url: str, kind: str, preload: bool) -> None:
     options = ["--preload"] if preload else []
     threads = ["--threads=2"] if kind == "gthread" else []  # with threads, "sync" is made "gthread"
-    app = f"wsgi_app:create_app({pool!r})"
+    app = "wsgi_app:create_app()"
     with gunicorn(database_url, f"--worker-class={kind}", *threads, *options, app) as service:
         one, two, three = service.workers()
         assert "analytics" in service.ask(one, "POST", "/enable/analytics")["enabled"]

@@ -221,12 +221,6 @@ def test_a_missing_folder_is_an_installation_error() -> None:
         folder("nothing")
 
 
-def test_ci_runs_the_test_command_of_the_readme() -> None:
-    readme = (CHECKOUT / "README.md").read_text().splitlines()
-    (command,) = (line for line in readme if line.endswith(".venv/bin/tox -p"))
-    assert command in (CHECKOUT / ".ci" / "run").read_text().splitlines()
-
-
 @pytest.mark.wheel
 def test_the_wheel_with_its_extras_in_a_fresh_environment(
     built: dict[str, Path], empty_url: str, tmp_path: Path

@@ -1,6 +1,5 @@
 """What only the store in PostgreSQL promises: connections, round trips, races seen on the server, errors, secrets."""
 
-import json
 import logging
 import os
 import re
@@ -21,11 +20,9 @@ import pytest
 from methods import METHODS
 from psycopg import pq
 from psycopg.rows import dict_row, namedtuple_row
-from psycopg.types import json as json_types
 from psycopg_pool import ConnectionPool
 from recorder import until
 from servers import Server
-from workers import made_up_pid
 
 from plugin_store import (
     InvalidDatabaseURLError,
@@ -36,8 +33,8 @@ from plugin_store import (
     StoreError,
     StoreUnavailableError,
 )
+from plugin_store.stores.connections import connect
 from plugin_store.stores.conninfo import checked_conninfo, masked
-from plugin_store.stores.postgres import connect
 
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
 in_and_out_of_autocommit_mode = pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transactions"])
@@ -142,23 +139,6 @@ class TestConnections:
             with pool.connection() as connection:
                 assert connection.autocommit is False
 
-    def test_a_connection_that_cannot_be_used_goes_back_and_another_is_taken_once(self, database_url: str) -> None:
-        def spoil(connection: psycopg.Connection[Any]) -> None:
-            nonlocal spoiled
-            spoiled -= 1
-            if spoiled >= 0:
-                connection.pgconn.send_query(b"SELECT pg_sleep(20)")
-
-        with ConnectionPool(database_url, min_size=1, max_size=1, timeout=20, check=spoil, open=True) as pool:
-            repository = PluginConfigRepository(pool)
-            spoiled = 1
-            repository.save("analytics", "enabled")
-            assert repository.delete("analytics")
-            spoiled = 2
-            with pytest.raises(StoreError):
-                repository.save("analytics", "enabled")
-            assert repository.get_all() == []
-
     def test_a_connection_works_inside_the_callers_transaction(
         self, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:
@@ -218,47 +198,6 @@ class TestConnections:
                 repository.save("café", "enabled", {"snow": "☃"})
             assert repository.get_all() == [saved]
 
-    @pytest.mark.parametrize("scope", ["everywhere", "on the connection"])
-    def test_a_json_decoder_of_the_callers_is_used(
-        self, database_url: str, monkeypatch: pytest.MonkeyPatch, scope: str
-    ) -> None:
-        def loads(text: "str | bytes") -> Any:
-            return json.loads(text) | {"decoded": "by the caller"}
-
-        if scope == "everywhere":
-            monkeypatch.setattr(json_types._JsonLoader, "_loads", json_types._JsonLoader._loads)
-            json_types.set_json_loads(loads)
-        with pool_of_one(database_url) as pool:
-            if scope == "on the connection":
-                with pool.connection() as connection:
-                    json_types.set_json_loads(loads, connection)
-            repository = PluginConfigRepository(pool)
-            repository.save("analytics", "enabled", {"a": 1})
-            rows = [repository.get_by_name("analytics"), *repository.get_all()]
-            assert [row and row.config for row in rows] == [{"a": 1, "decoded": "by the caller"}] * 2
-
-    def test_little_is_kept_of_connections_that_the_pool_has_closed(self, database_url: str) -> None:
-        with ConnectionPool(database_url, min_size=1, max_size=2, open=True) as pool:
-            repository = PluginConfigRepository(pool)
-            for _ in range(5):
-                with pool.connection() as connection:
-                    repository.save("analytics", "enabled")
-                    connection.close()
-            repository.save("analytics", "enabled")
-            kept = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
-            assert len(kept) <= 2
-
-    def test_nothing_is_kept_of_many_rows(self, database_url: str) -> None:
-        with pool_of_one(database_url) as pool:
-            repository = PluginConfigRepository(pool)
-            cursors = repository._connections._cursors  # type: ignore[union-attr]  # there is a pool
-            repository.save_many([PluginConfig(str(number)) for number in range(101)])
-            assert not cursors
-            assert repository.get_by_name("7") is not None
-            assert len(cursors) == 1
-            assert len(repository.get_all()) == 101
-            assert not cursors
-
     def test_the_table_is_found_through_the_search_path(
         self, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:
@@ -287,7 +226,10 @@ class TestRoundTrips:
             repository = PluginConfigRepository(pool)
             version = repository.save("analytics", "enabled", {"a": 1}).updated_at
             assert version is not None
-            call(repository, version)
+            for _ in range(6):  # psycopg prepares a statement after five uses
+                version = repository.get_by_name("analytics").updated_at
+                call(repository, version)
+            version = repository.get_by_name("analytics").updated_at
             with pool.connection() as connection:
                 pgconn = connection.pgconn
             pgconn.trace(os.dup(trace.fileno()))
@@ -299,18 +241,6 @@ class TestRoundTrips:
         assert messages.count(["B", "ReadyForQuery"]) == 1
         assert messages.count(["F", "Execute"]) == 1
         assert messages.count(["F", "Parse"]) == messages.count(["F", "Query"]) == 0
-
-    @in_and_out_of_autocommit_mode
-    def test_statements_are_prepared_from_the_first_use(self, database_url: str, autocommit: bool) -> None:
-        with pool_of_one(database_url, autocommit=autocommit) as pool:
-            repository = PluginConfigRepository(pool)
-            version = repository.save("analytics", "enabled", {"a": 1}).updated_at
-            assert version is not None
-            for call in METHODS.values():
-                call(repository, version)
-            with pool.connection() as connection:
-                prepared = connection.execute("SELECT DISTINCT statement FROM pg_prepared_statements").fetchall()
-        assert len([statement for (statement,) in prepared if "plugin_config" in statement]) == 11
 
 
 class TestOpen:
@@ -351,22 +281,6 @@ class TestOpen:
         with PluginConfigRepository.open() as repository:
             repository.save("analytics", "enabled")
         assert value(connection, "SELECT count(*) FROM plugin_config") == 1
-
-    def test_keeps_as_many_connections_as_it_is_told(
-        self, database_url: str, connection: psycopg.Connection[Any]
-    ) -> None:
-        with (
-            PluginConfigRepository.open(database_url, min_size=1, max_size=2, timeout=2) as repository,
-            in_threads() as start,
-            psycopg.connect(database_url) as blocker,
-        ):
-            blocker.execute("LOCK TABLE plugin_config")
-            calls = [start(repository.get_all) for _ in range(2)]
-            until(lambda: waiting_for_locks(connection) == 2)
-            with pytest.raises(StoreUnavailableError, match=r"2\.00 sec; either its 2 connections are in use"):
-                repository.get_all()
-            blocker.rollback()
-            assert [call.result(timeout=20) for call in calls] == [[], []]
 
     def test_it_opens_however_short_a_time_calls_are_to_wait(self, database_url: str) -> None:
         for _ in range(10):  # the pool's thread may be quick enough
@@ -498,7 +412,7 @@ class TestErrors:
         with psycopg.connect(database_url) as own:  # rolled back: no role is left behind
             own.execute("CREATE ROLE plugin_store_stranger")
             own.execute("SET ROLE plugin_store_stranger")
-            with pytest.raises(StoreError, match=r"role may not do this: permission denied.*README") as caught:
+            with pytest.raises(StoreError, match=r"role may not do this: permission denied.*grants\.sql") as caught:
                 PluginConfigRepository(own).get_all()
             assert type(caught.value) is StoreError
             assert isinstance(caught.value.__cause__, psycopg.errors.InsufficientPrivilege)
@@ -510,7 +424,7 @@ class TestErrors:
             own.execute("GRANT SELECT ON plugin_config TO plugin_store_reader")
             own.execute("SET ROLE plugin_store_reader")
             repository = PluginConfigRepository(own)
-            assert (repository.get_all(), repository.get_enabled(), repository.get_by_name("a").config) == ([], [], {})
+            assert (repository.get_all(), repository.get_enabled()) == ([], [])
             assert repository.get_by_name("a") is None
             with pytest.raises(StoreError, match="role may not do this"):
                 repository.save("analytics", "enabled")
@@ -520,7 +434,7 @@ class TestErrors:
         with (
             ConnectionPool(database_url, min_size=1, max_size=1, timeout=0.1, open=True) as pool,
             pool.connection(timeout=20),
-            pytest.raises(StoreUnavailableError, match="its 1 connection is in use") as caught,
+            pytest.raises(StoreUnavailableError, match=r"the pool gives no connection: .* in use") as caught,
         ):
             PluginConfigRepository(pool).get_all()
         assert isinstance(caught.value.__cause__, psycopg.OperationalError)
@@ -572,28 +486,6 @@ class TestErrors:
             blocker.rollback()
             assert repository.get_all() == []
 
-    @pytest.mark.parametrize("happened", [b"PREPARE _pg3_1 AS SELECT 1", b"DEALLOCATE _pg3_0"])
-    def test_a_session_in_which_others_prepare_too_is_a_store_error_that_says_what_to_do(
-        self, database_url: str, happened: bytes
-    ) -> None:
-        with pool_of_one(database_url) as pool:
-            repository = PluginConfigRepository(pool)
-            repository.get_all()
-            with pool.connection() as shared:
-                shared.pgconn.exec_(happened)
-            with pytest.raises(StoreError, match=r"kwargs=\{'prepare_threshold': None\}") as caught:
-                repository.delete("analytics") if b"PREPARE" in happened else repository.get_all()
-            assert type(caught.value) is StoreError
-
-    @in_and_out_of_autocommit_mode
-    def test_behind_a_pooler_nothing_is_prepared(self, database_url: str, autocommit: bool) -> None:
-        with made_up_pid(database_url) as url, pool_of_one(url, autocommit=autocommit) as pool:
-            repository = PluginConfigRepository(pool)
-            for call in METHODS.values():
-                call(repository, repository.save("analytics", "enabled", {"a": 1}).updated_at)  # type: ignore[arg-type]
-            with pool.connection() as connection:
-                assert value(connection, "SELECT count(*) FROM pg_prepared_statements") == 0
-
     def test_a_connection_of_the_callers_prepares_as_the_caller_says(self, database_url: str) -> None:
         with psycopg.connect(database_url, prepare_threshold=None) as own:
             for _ in range(10):
@@ -619,46 +511,10 @@ class TestErrors:
         with psycopg.connect(database_url) as blocker:
             blocker.execute("LOCK TABLE plugin_config IN EXCLUSIVE MODE")
             connection.execute(setting.encode())
-            with pytest.raises(StoreError, match="the database refused: ") as caught:
+            with pytest.raises(StoreError, match="usually another transaction holds a lock") as caught:
                 PluginConfigRepository(connection).save("analytics", "enabled")
             assert type(caught.value) is StoreError
             assert type(caught.value.__cause__) is cause
-
-    @in_and_out_of_autocommit_mode
-    @pytest.mark.parametrize(
-        ("kwargs", "told"),
-        [
-            ({"client_encoding": "SQL_ASCII"}, "client_encoding is SQL_ASCII: connect with client_encoding=utf8"),
-            ({"options": r"-c datestyle=SQL,\ DMY"}, "DateStyle is 'SQL, DMY': connect with PGDATESTYLE=ISO"),
-        ],
-        ids=["encoding", "times"],
-    )
-    def test_a_session_that_cannot_be_read_is_refused_before_anything_is_written(
-        self, database_url: str, repository: PluginConfigRepository, autocommit: bool, kwargs: Any, told: str
-    ) -> None:
-        with pool_of_one(database_url, autocommit=autocommit, **kwargs) as pool:
-            for _ in range(2):
-                with pytest.raises(StoreError, match=told):
-                    PluginConfigRepository(pool).save("analytics", "enabled")
-            with pool.connection() as own:
-                assert own.autocommit is autocommit
-                with pytest.raises(StoreError, match=told):
-                    PluginConfigRepository(own).save("analytics", "enabled")
-        assert repository.get_all() == []
-
-    @in_and_out_of_autocommit_mode
-    def test_a_table_whose_columns_change_their_type_is_an_error_once_for_each_connection(
-        self, database_url: str, connection: psycopg.Connection[Any], autocommit: bool
-    ) -> None:
-        with pool_of_one(database_url, autocommit=autocommit) as pool:
-            repository = PluginConfigRepository(pool)
-            repository.save("analytics", "enabled")
-            repository.get_all()
-            connection.execute("ALTER TABLE plugin_config ALTER COLUMN created_at TYPE timestamptz(3)")
-            with pytest.raises(StoreError, match=r"cached plan .*; if the table was altered just now, repeat it"):
-                repository.save("analytics", "disabled")
-            assert repository.get_all()[0].status == "enabled"
-            assert repository.save("analytics", "disabled") == repository.get_by_name("analytics")
 
     def test_a_row_that_another_transaction_has_changed_meanwhile_is_a_store_error(
         self, database_url: str, repository: PluginConfigRepository
@@ -676,7 +532,7 @@ class TestErrors:
     def test_a_database_that_is_only_read_is_a_store_error(self, database_url: str) -> None:
         with pool_of_one(database_url, options="-c default_transaction_read_only=on") as pool:
             assert PluginConfigRepository(pool).get_all() == []
-            with pytest.raises(StoreError, match="the database refused: ") as caught:
+            with pytest.raises(StoreError, match="connect to the primary") as caught:
                 PluginConfigRepository(pool).save("analytics", "enabled")
         assert isinstance(caught.value.__cause__, psycopg.errors.ReadOnlySqlTransaction)
 
@@ -709,72 +565,11 @@ class TestErrors:
         with pytest.raises(StoreError, match=r"^plugin 'analytics' was not stored: a trigger or rule on plugin_config"):
             repository.save("analytics", "enabled")
 
-    @pytest.mark.parametrize("what", NOT_FOR_PYTHON)
-    def test_a_config_that_python_cannot_read_is_a_store_error_that_names_the_plugin(
-        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any], what: str
-    ) -> None:
-        config, reason = NOT_FOR_PYTHON[what]
-        repository.save("good", "enabled")
-        for name in ("bad", "worse"):
-            connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, %s, 'enabled', %s)", (name, config))
-        for call in (
-            lambda: repository.get_by_name("bad"),
-            lambda: repository.get_by_name("bad").config,
-            lambda: repository.save("bad", "enabled"),
-        ):
-            with pytest.raises(StoreError, match=f"the row of plugin 'bad' holds .*({reason})") as caught:
-                call()
-            assert type(caught.value) is StoreError and caught.value.__cause__ is not None
-        for read in (repository.get_all, repository.get_enabled):
-            with pytest.raises(StoreError, match=f"the row of plugin 'bad', 'worse' holds .*({reason})"):
-                read()
-        # It can be mended through the store too.
-        repository.save_config("bad", {"a": 1})
-        assert repository.delete("worse")
-        assert [row.plugin_name for row in repository.get_all()] == ["bad", "good"]
-
-    def test_so_is_a_timestamp_that_it_cannot_read(
-        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
-    ) -> None:
-        connection.execute("INSERT INTO plugin_config (plugin_name, enabled_at) VALUES ('bad', 'infinity')")
-        for call in (lambda: repository.get_by_name("bad"), repository.get_all):
-            with pytest.raises(StoreError, match=r"plugin 'bad' holds .*timestamp too large") as caught:
-                call()
-            assert isinstance(caught.value.__cause__, psycopg.DataError)
-        assert repository.get_by_name("bad").config == {}
-        assert repository.delete("bad")
-
-    def test_configs_of_100_levels_are_read(
-        self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]
-    ) -> None:
-        text = """{"a": [[], """ + """{"": """ * 98 + "0" + "}" * 98 + "]}"
-        connection.execute("INSERT INTO plugin_config VALUES (DEFAULT, 'deep', 'enabled', %s)", (text,))
-        assert repository.get_by_name("deep").config == json.loads(text)
-        repository.save_config("deep", json.loads(text))
-
     def test_a_name_that_the_connection_cannot_send_is_a_store_error(self, database_url: str) -> None:
         with pool_of_one(database_url, client_encoding="latin1") as pool:
             with pytest.raises(StoreError, match="client_encoding has no '☃': connect with client_encoding=utf8"):
                 PluginConfigRepository(pool).get_by_name("☃")
             assert PluginConfigRepository(pool).get_all() == []
-
-    @pytest.mark.parametrize("call", ["get_by_name", "get_all"])
-    def test_errors_of_a_json_decoder_of_the_callers_that_end_are_its_own(
-        self, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch, call: str
-    ) -> None:
-        repository.save("analytics", "enabled")
-        failures = [ValueError("not today")]
-
-        def loads(text: "str | bytes") -> Any:
-            if failures:
-                raise failures.pop()
-            return json.loads(text)
-
-        monkeypatch.setattr(json_types._JsonLoader, "_loads", json_types._JsonLoader._loads)
-        json_types.set_json_loads(loads)
-        arguments = ["analytics"] if call == "get_by_name" else []
-        with pytest.raises(ValueError, match="not today"):
-            getattr(repository, call)(*arguments)
 
     def test_a_column_that_must_be_given_and_is_not_ours_is_a_schema_error(
         self, repository: PluginConfigRepository, connection: psycopg.Connection[Any]

@@ -1,4 +1,4 @@
-"""The dispatcher, by itself; what a manager announces is in test_manager.py."""
+"""The dispatcher by itself. test_events.py has what a manager announces."""
 
 import logging
 from threading import Barrier, Thread
@@ -13,7 +13,7 @@ def adding(called: list[str], name: str) -> Any:
     return lambda event: called.append(name)
 
 
-def test_dispatch_calls_the_listeners_of_that_event_with_it_and_returns_it() -> None:
+def test_dispatch_calls_listeners_and_returns_event() -> None:
     dispatcher, seen = EventDispatcher(), []
     dispatcher.add_listener("plugin.enabled", seen.append)
     dispatcher.add_listener("plugin.disabled", pytest.fail)
@@ -22,18 +22,18 @@ def test_dispatch_calls_the_listeners_of_that_event_with_it_and_returns_it() -> 
     assert seen == [event]
 
 
-def test_an_event_without_listeners_is_returned() -> None:
+def test_dispatch_returns_event_without_listeners() -> None:
     event = Event(name="plugin.enabled")
     assert EventDispatcher().dispatch(event) is event
     assert event.data == {}
 
 
-def test_each_event_has_data_of_its_own() -> None:
+def test_event_has_data_of_its_own() -> None:
     Event("one").data["key"] = "value"
     assert Event("other").data == {}
 
 
-def test_listeners_are_called_by_priority_and_then_in_the_order_in_which_they_were_added() -> None:
+def test_listeners_are_called_by_priority_then_age() -> None:
     dispatcher, called = EventDispatcher(), []
     for name in ("LOWEST", "NORMAL", "HIGHEST", "LOW", "HIGH"):
         for turn in ("1", "2"):
@@ -42,7 +42,7 @@ def test_listeners_are_called_by_priority_and_then_in_the_order_in_which_they_we
     assert called == [name + turn for name in ("HIGHEST", "HIGH", "NORMAL", "LOW", "LOWEST") for turn in ("1", "2")]
 
 
-def test_the_priority_is_normal_unless_given() -> None:
+def test_priority_is_normal_by_default() -> None:
     dispatcher, called = EventDispatcher(), []
     dispatcher.add_listener("e", adding(called, "low"), EventPriority.LOW)
     dispatcher.add_listener("e", adding(called, "default"))
@@ -52,7 +52,7 @@ def test_the_priority_is_normal_unless_given() -> None:
     assert called == ["high", "default", "normal", "low"]
 
 
-def test_stop_propagation_keeps_the_event_from_the_rest() -> None:
+def test_stop_propagation_skips_later_listeners() -> None:
     dispatcher, called = EventDispatcher(), []
     dispatcher.add_listener("e", adding(called, "first"), EventPriority.HIGH)
     dispatcher.add_listener("e", lambda event: event.stop_propagation())
@@ -64,7 +64,7 @@ def test_stop_propagation_keeps_the_event_from_the_rest() -> None:
     assert called == ["first"]
 
 
-def test_a_listener_that_raises_is_logged_and_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
+def test_dispatch_logs_listener_that_raises_and_continues(caplog: pytest.LogCaptureFixture) -> None:
     dispatcher, called = EventDispatcher(), []
 
     def broken(event: Event) -> None:
@@ -78,7 +78,7 @@ def test_a_listener_that_raises_is_logged_and_does_not_stop_the_others(caplog: p
     assert record.levelno == logging.ERROR and "'e'" in record.getMessage() and "broken listener" in caplog.text
 
 
-def test_an_interrupt_in_a_listener_is_not_swallowed() -> None:
+def test_dispatch_passes_interrupt_on() -> None:
     dispatcher = EventDispatcher()
 
     def interrupted(event: Event) -> None:
@@ -89,7 +89,7 @@ def test_an_interrupt_in_a_listener_is_not_swallowed() -> None:
         dispatcher.dispatch(Event("e"))
 
 
-def test_remove_listener_removes_it_from_that_event_alone() -> None:
+def test_remove_listener_affects_that_event_only() -> None:
     dispatcher, called = EventDispatcher(), []
     one, other = adding(called, "one"), adding(called, "other")
     dispatcher.add_listener("e", one, EventPriority.HIGH)
@@ -102,7 +102,7 @@ def test_remove_listener_removes_it_from_that_event_alone() -> None:
     assert called == ["other", "one"]
 
 
-def test_a_bound_method_can_be_removed() -> None:
+def test_remove_listener_takes_bound_method() -> None:
     dispatcher, seen = EventDispatcher(), []
     dispatcher.add_listener("e", seen.append)
     dispatcher.remove_listener("e", seen.append)
@@ -110,7 +110,7 @@ def test_a_bound_method_can_be_removed() -> None:
     assert seen == []
 
 
-def test_removing_what_was_not_added_does_nothing() -> None:
+def test_remove_listener_ignores_unknown_callback() -> None:
     dispatcher = EventDispatcher()
     dispatcher.remove_listener("e", print)
     dispatcher.add_listener("e", print)
@@ -118,7 +118,7 @@ def test_removing_what_was_not_added_does_nothing() -> None:
     assert dispatcher.has_listeners("e")
 
 
-def test_a_listener_added_twice_is_called_twice() -> None:
+def test_listener_added_twice_is_called_twice() -> None:
     dispatcher, seen = EventDispatcher(), []
     dispatcher.add_listener("e", seen.append)
     dispatcher.add_listener("e", seen.append)
@@ -126,7 +126,7 @@ def test_a_listener_added_twice_is_called_twice() -> None:
     assert len(seen) == 2
 
 
-def test_has_listeners_and_get_listeners() -> None:
+def test_has_listeners_and_get_listeners_agree() -> None:
     dispatcher = EventDispatcher()
     assert not dispatcher.has_listeners("e")
     assert dispatcher.get_listeners("e") == []
@@ -144,7 +144,7 @@ def test_has_listeners_and_get_listeners() -> None:
     assert not dispatcher.has_listeners("e")
 
 
-def test_a_dispatch_goes_on_with_the_listeners_that_it_started_with() -> None:
+def test_dispatch_keeps_listeners_that_it_began_with() -> None:
     dispatcher, called = EventDispatcher(), []
 
     def change(event: Event) -> None:
@@ -160,7 +160,7 @@ def test_a_dispatch_goes_on_with_the_listeners_that_it_started_with() -> None:
     assert called == ["last", "new"]
 
 
-def test_a_listener_may_dispatch() -> None:
+def test_listener_may_dispatch() -> None:
     dispatcher, called = EventDispatcher(), []
     dispatcher.add_listener("outer", lambda event: dispatcher.dispatch(Event("inner")))
     dispatcher.add_listener("outer", adding(called, "outer"))
@@ -169,7 +169,7 @@ def test_a_listener_may_dispatch() -> None:
     assert called == ["inner", "outer"]
 
 
-def test_listeners_added_and_removed_by_many_threads_at_once_are_all_there() -> None:
+def test_threads_may_add_and_remove_listeners() -> None:
     dispatcher, together = EventDispatcher(), Barrier(8)
 
     def work(thread: int) -> None:
@@ -187,3 +187,13 @@ def test_listeners_added_and_removed_by_many_threads_at_once_are_all_there() -> 
     for thread in threads:
         thread.join(timeout=60)
     assert [each.priority for each in dispatcher.get_listeners("e")] == [EventPriority.LOW] * 400
+
+
+async def awaited(event: Event) -> None: ...
+
+
+def test_add_listener_refuses_async_function() -> None:
+    dispatcher = EventDispatcher()
+    with pytest.raises(TypeError, match="the listener of 'e' must be a plain function"):
+        dispatcher.add_listener("e", awaited)
+    assert not dispatcher.has_listeners("e")

@@ -124,7 +124,7 @@ def test_enable_plugin_succeeds_when_another_plugin_fails() -> None:
     assert manager.last_report.failed == {"bad": "on_enable raised ValueError: bad failed"}
 
 
-def test_enable_plugin_changes_nothing_when_rows_cannot_be_read() -> None:
+def test_enable_plugin_changes_nothing_when_reading_fails() -> None:
     store = FailingStore()
     manager = started(store, mail := Recorder("mail"))
     events = events_of(manager)

@@ -37,6 +37,17 @@ def test_update_config_sets_and_removes_keys() -> None:
     assert mail._config == {"port": 25, "b": 2, "c": 3}
 
 
+def test_update_config_removes_keys_before_validation() -> None:
+    manager, _, mail = running(a=1, b=1)
+    mail.parse = sorted
+    manager.update_config("mail", {"c": 1}, remove=["a"])
+    assert mail.settings == ["b", "c", "port"]
+    checked: list[dict[str, Any]] = []
+    mail.parse = checked.append
+    manager.update_config("mail", {}, remove=["b"])
+    assert all("b" not in config for config in checked)
+
+
 def test_config_of_disabled_plugin_changes_without_hook() -> None:
     manager, store, mail = running()
     manager.disable_plugin("mail")

@@ -82,7 +82,7 @@ def test_get_config_names_reference_that_cannot_be_read(reference: dict[str, Any
     assert problem in str(caught.value)
 
 
-def test_secret_file_that_is_not_text_is_not_shown(tmp_path: Path) -> None:
+def test_secret_file_is_not_shown_when_undecodable(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"walnut\xff")
     _, mail = mail_with({})
     mail.set_config("password", {"$file": str(tmp_path / "secret")})

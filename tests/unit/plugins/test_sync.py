@@ -65,10 +65,6 @@ def test_restore_writes_nothing() -> None:
     assert store.get_all() == before
 
 
-def test_restore_is_empty_without_rows() -> None:
-    assert started(None, Recorder("mail")).load_persisted_state() == SyncReport()
-
-
 def test_restore_raises_when_rows_cannot_be_read() -> None:
     store = FailingStore()
     store.save("mail", "enabled")
@@ -123,6 +119,7 @@ def test_sync_tells_true_from_1() -> None:
     store.save_config("mail", {"flag": True})
     manager.sync()
     assert mail.get_config("flag") is True
+    assert mail.hooks == ["on_enable", "on_config_changed"]
 
 
 def test_sync_drops_config_of_deleted_row() -> None:
@@ -207,7 +204,7 @@ def test_failed_plugin_starts_when_enabled_here() -> None:
     assert manager.last_report == SyncReport(["mail"], {}, {})
 
 
-def test_failed_plugin_stays_off_when_its_row_is_disabled() -> None:
+def test_failed_plugin_stays_off_when_row_is_disabled() -> None:
     store = stored(mail="enabled")
     manager, mail = failing_once(store)
     store.save("mail", "disabled")

@@ -32,19 +32,21 @@ def run(module: str, *arguments: str, database_url: str, folder: Path | None = N
 
 
 @contextmanager
-def running(command: list[str], *, folder: Path, log: Path, database_url: str, **more: str) -> Iterator[None]:
-    """Run a service for a ``with`` block. SIGTERM must end it, with no traceback in its log and no session left."""
+def running(
+    command: list[str], *, folder: Path, log: Path, database_url: str, **more: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a service for a ``with`` block. SIGTERM must end it, with no trouble in its log and no session left."""
     before = sessions(database_url)
     with log.open("wb") as output:
         env = environment(DATABASE_URL=database_url, PYTHONUNBUFFERED="1", **more)
         process = subprocess.Popen(command, cwd=folder, env=env, stdout=output, stderr=output, start_new_session=True)
     try:
-        yield
+        yield process
         assert process.poll() is None, "the service has ended"
         process.terminate()
         process.wait(LIMIT_SECONDS)
         assert wait_until(lambda: sessions(database_url) <= before, LIMIT_SECONDS), "a session is left"
-        assert "Traceback" not in log.read_text()
+        assert "Traceback" not in (text := log.read_text()) and "couldn't stop thread" not in text
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

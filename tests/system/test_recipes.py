@@ -15,16 +15,33 @@ from typing import Any
 import psycopg
 import pytest
 from recorder import Recorder
-from services import LIMIT_SECONDS, ask, await_all, run, running
-from workers import environment, free_port
+from services import LIMIT_SECONDS, ask, ask_all, await_all, run, running
+from workers import environment, free_port, wait_until
 
 from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginManager
 
 RECIPES = Path(__file__).with_name("recipes")
+FLASK = "flask_service:create_app()"
+GUNICORN = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", "127.0.0.1:{port}"]
 UVICORN = [sys.executable, "-m", "uvicorn", "--workers", "2", "--port", "{port}"]
+UWSGI = [
+    *[str(path) for name in ("uwsgi", "pyuwsgi") if (path := Path(sys.executable).with_name(name)).exists()][:1],
+    *["--virtualenv", sys.prefix, "--http-socket", "127.0.0.1:{port}"],
+    *["--master", "--processes", "2", "--need-app", "--die-on-term"],
+]
+FORK_HOOKS = "--py-call-uwsgi-fork-hooks"
 # A service's command, after the module that it needs. These are the cells of the table in plugin_store/README.md.
 SERVICES = {
+    "flask-sync": ("gunicorn", [*GUNICORN, FLASK]),
+    "flask-sync-preload": ("gunicorn", [*GUNICORN, "--preload", FLASK]),
+    "flask-gthread": ("gunicorn", [*GUNICORN, "--threads", "4", FLASK]),
+    "flask-gthread-preload": ("gunicorn", [*GUNICORN, "--threads", "4", "--preload", FLASK]),
+    "flask-gevent": ("gevent", [*GUNICORN, "--worker-class", "gevent", FLASK]),
+    "flask-gevent-preload": ("gevent", [*GUNICORN, "--config", "gevent_conf.py", "--preload", FLASK]),
+    "flask-uwsgi-lazy-apps": ("flask", [*UWSGI, "--enable-threads", "--lazy-apps", "--module", FLASK]),
+    "flask-uwsgi-fork-hooks": ("flask", [*UWSGI, "--enable-threads", FORK_HOOKS, "--module", FLASK]),
     "fastapi-uvicorn": ("fastapi", [*UVICORN, "fastapi_service:app"]),
+    "django-gthread": ("django", [*GUNICORN, "--threads", "4", "django_site.wsgi"]),
 }
 
 
@@ -38,7 +55,11 @@ def started(command: list[str], log: Path, database_url: str, folder: Path = REC
     """Start a service and give a function that asks one of its processes."""
     port = free_port()
     command = [part.format(port=port) for part in command]
-    with running(command, folder=folder, log=log, database_url=database_url):
+    if not Path(command[0]).exists():
+        pytest.skip("neither uwsgi nor pyuwsgi is installed")
+    with running(command, folder=folder, log=log, database_url=database_url) as process:
+        assert wait_until(lambda: ask(port)["status"] or process.poll() is not None, LIMIT_SECONDS)
+        assert process.poll() is None, "the service does not start"
         yield partial(ask, port)
 
 
@@ -64,6 +85,30 @@ def test_fastapi_change_reaches_every_process(tmp_path: Path, database_url: str)
         await_all(asked, enabled=["greeter"])
 
 
+def test_healthz_says_why_a_plugin_is_off(tmp_path: Path, database_url: str) -> None:
+    with started(SERVICES["flask-gthread"][1], tmp_path / "log", database_url) as asked:
+        await_all(asked, enabled=["greeter"], not_running={})
+        plugin_store(database_url, "config", "set", "greeter", "greeting", '{"$env": "NOT_SET"}')
+        await_all(asked, status=200, enabled=[])
+        [(name, reason)] = asked()["not_running"].items()
+    assert name == "greeter" and "NOT_SET" in reason
+
+
+def test_forked_uwsgi_says_which_option_to_set(tmp_path: Path, database_url: str) -> None:
+    with started([*UWSGI, "--module", FLASK], log := tmp_path / "log", database_url) as asked:
+        await_all(asked, status=503)
+        problem = asked()["problem"]
+    assert FORK_HOOKS.removeprefix("--") in problem and problem in log.read_text()
+
+
+@pytest.mark.parametrize("options", [[], [FORK_HOOKS], ["--lazy-apps"]], ids=["default", "fork hooks", "lazy apps"])
+def test_uwsgi_worker_reads_its_own_rows(options: list[str], tmp_path: Path, database_url: str) -> None:
+    command = [*UWSGI, "--enable-threads", *options, "--module", "rows_app"]
+    support = Path(__file__).parents[1] / "support"
+    with started(command, tmp_path / "log", database_url, support) as asked:
+        assert all(answer["wrong"] == [] for answers in ask_all(asked).values() for answer in answers)
+
+
 def test_every_celery_process_follows_table(tmp_path: Path, database_url: str) -> None:
     celery = pytest.importorskip("celery")
     queue = tmp_path / "queue"
@@ -86,6 +131,15 @@ def test_every_celery_process_follows_table(tmp_path: Path, database_url: str) -
         plugin_store(database_url, "disable", "greeter")
         await_all(asked, enabled=[])
         assert client.send_task("celery_service.greet").get(timeout=LIMIT_SECONDS) is None
+
+
+def test_django_migrates_and_tests_beside_us(empty_url: str) -> None:
+    pytest.importorskip("django")
+    django = partial(run, "django", folder=RECIPES, database_url=empty_url)
+    settings = ("--settings", "django_site.settings")
+    django("migrate", *settings)
+    assert "greeter" in plugin_store(empty_url, "enable", "--create", "greeter")
+    assert "Ran 3 tests" in django("test", "django_site", *settings)
 
 
 def test_alembic_leaves_our_tables_alone(tmp_path: Path, database_url: str) -> None:

@@ -10,6 +10,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
@@ -207,6 +208,6 @@ def _keys(args: Namespace, done: str, keys: list[str], notes: Iterable[str]) -> 
 
 def _changes(args: Namespace, made: list[PluginChange]) -> Answer:
     shown = made if args.show_values else [change.hidden() for change in made]
-    values = [{name: getattr(change, name) for name in change.__slots__} for change in shown]
+    values = [asdict(change) for change in shown]
     notes = [] if made or args.json else ["no difference, the table is as the file says"]
     return _either(args, values, "".join(f"{change}\n" for change in shown), notes)

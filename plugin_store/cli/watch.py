@@ -7,6 +7,7 @@ import signal
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime, timezone
 from types import FrameType
 
@@ -17,7 +18,7 @@ from plugin_store.watcher import TableFollower
 
 from .changes import PluginChange, changes
 from .database import APPLICATION_NAME, database
-from .output import Answer, local, plain, printable, progress, say
+from .output import Answer, local, plain, progress, say
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0
@@ -82,12 +83,8 @@ def _ended_by_signals(running: list[TableFollower]) -> Iterator[None]:
 
 def _line(args: Namespace, change: PluginChange, row: PluginConfig | None) -> str:
     at = datetime.now(timezone.utc) if row is None or row.updated_at is None else row.updated_at
-    change = change if args.show_values else change.hidden()
-    if args.json:
-        values = {name: getattr(change, name) for name in ("plugin_name", "what", "before", "after")}
-        return json.dumps({"at": at} | values, default=plain)
-    before, after = (json.dumps(value, ensure_ascii=False) for value in (change.before, change.after))
-    return f"{local(at)} {printable(f'{change.plugin_name}: {change.what} {before} -> {after}')}"
+    shown = change if args.show_values else change.hidden()
+    return json.dumps({"at": at} | asdict(shown), default=plain) if args.json else f"{local(at)} {shown}"
 
 
 def _read(store: PluginConfigStore) -> dict[str, PluginConfig]:

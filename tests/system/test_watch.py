@@ -101,24 +101,24 @@ def test_each_change_is_a_line(database_url: str, connection: psycopg.Connection
     connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('old', '{"key": 1}')""")
     with watching(database_url, "watch", "--show-values") as watch:
         connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('new', '{"n": {"deep": "é"}}')""")
-        assert changes(watch, 2) == ['new: status null -> "disabled"', 'new: config.n null -> {"deep": "é"}']
+        assert changes(watch, 2) == ['+ new: status "disabled"', '+ new: config.n {"deep": "é"}']
         connection.execute("UPDATE plugin_config SET status = 'enabled' WHERE plugin_name = 'old'")
-        assert changes(watch, 1) == ['old: status "disabled" -> "enabled"']
+        assert changes(watch, 1) == ['~ old: status "disabled" -> "enabled"']
         connection.execute("""UPDATE plugin_config SET config = '{"key": true, "more": null}', status = 'disabled'
             WHERE plugin_name = 'old'""")
         assert changes(watch, 3) == [
-            'old: status "enabled" -> "disabled"',
-            "old: config.key 1 -> true",
-            "old: config.more null -> null",
+            '~ old: status "enabled" -> "disabled"',
+            "~ old: config.key 1 -> true",
+            "+ old: config.more null",
         ]
         connection.execute("UPDATE plugin_config SET plugin_name = 'older' WHERE plugin_name = 'old'")
         assert changes(watch, 6) == [
-            'old: status "disabled" -> null',
-            "old: config.key true -> null",
-            "old: config.more null -> null",
-            'older: status null -> "disabled"',
-            "older: config.key null -> true",
-            "older: config.more null -> null",
+            '- old: status "disabled"',
+            "- old: config.key true",
+            "- old: config.more null",
+            '+ older: status "disabled"',
+            "+ older: config.key true",
+            "+ older: config.more null",
         ]
         connection.execute("TRUNCATE plugin_config")
         assert len(changes(watch, 5)) == 5
@@ -131,9 +131,9 @@ def test_watch_hides_values(database_url: str, repository: PluginConfigRepositor
     with watching(database_url, "watch") as watch:
         repository.save("mail", "enabled", {"password": "s3cret", "key": {"$env": "KEY"}})
         assert changes(watch, 3) == [
-            'mail: status null -> "enabled"',
-            'mail: config.key null -> {"$env": "KEY"}',
-            'mail: config.password null -> "***"',
+            '+ mail: status "enabled"',
+            '+ mail: config.key {"$env": "KEY"}',
+            '+ mail: config.password "***"',
         ]
 
 
@@ -176,8 +176,8 @@ def test_a_line_cannot_be_broken_or_move_the_cursor(
     with watching(database_url, "watch", "--show-values") as watch:
         repository.save("\x1b[2J\n", "enabled", {"a\nb": "c\n\x9b"})
         assert changes(watch, 2) == [
-            '\\x1b[2J\\n: status null -> "enabled"',
-            '\\x1b[2J\\n: config.a\\nb null -> "c\\n\\x9b"',
+            '+ \\x1b[2J\\n: status "enabled"',
+            '+ \\x1b[2J\\n: config.a\\nb "c\\n\\x9b"',
         ]
 
 
@@ -188,8 +188,8 @@ def test_json_is_for_machines(database_url: str, repository: PluginConfigReposit
         lines = [json.loads(watch.line()) for _ in range(2)]
         assert [datetime.fromisoformat(line.pop("at")) for line in lines] == [row.updated_at] * 2
         assert lines == [
-            {"plugin_name": "mail", "what": "status", "before": None, "after": "enabled"},
-            {"plugin_name": "mail", "what": "config.port", "before": None, "after": [25, None]},
+            {"sign": "+", "plugin_name": "mail", "what": "status", "before": None, "after": "enabled"},
+            {"sign": "+", "plugin_name": "mail", "what": "config.port", "before": None, "after": [25, None]},
         ]
         before = datetime.now(timezone.utc)
         repository.delete("mail")
@@ -208,7 +208,7 @@ def test_it_survives_a_killed_connection_and_shows_what_it_missed(
             assert wait_until(lambda: connection.execute(query).fetchall())
             repository.save("mail", "enabled", {"number": number})
             lines = changes(watch, 1 if number else 2)
-            assert lines[-1].endswith(f"-> {number}")
+            assert lines[-1].endswith(f" {number}")
         assert watch.end() == 130
         assert watch.nothing_more()
         assert "Traceback" not in "".join(watch.errors)

@@ -142,14 +142,6 @@ def test_secret_may_be_stored_as_reference(value: Any) -> None:
     assert rows(manager.store)["mail"][1] == {"password": value, "port": 25}
 
 
-def test_plain_secret_in_default_is_allowed() -> None:
-    mail = Recorder("mail", secret_keys=["password"])
-    manager = started(None, mail, password=SECRET)
-    manager.enable_plugin("mail")
-    assert mail.get_config("password") == SECRET
-    assert rows(manager.store) == {"mail": ("enabled", {})}
-
-
 @pytest.mark.parametrize("where", ["reference", "default", "pending", "dropped"])
 @pytest.mark.parametrize("hook", ["on_enable", "on_disable", "on_config_changed", "validate_config"])
 def test_secret_is_not_shown_when_hook_raises(hook: str, where: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -97,15 +97,6 @@ def test_thread_of_hook_is_refused_in_time() -> None:
     assert manager.is_enabled("mail")
 
 
-def test_manager_is_free_after_hook_raises() -> None:
-    manager = started(None, mail := Recorder("mail"), Recorder("other"))
-    mail.fail("on_enable", error=SystemExit())
-    with pytest.raises(SystemExit):
-        manager.enable_plugin("mail")
-    in_thread(manager.enable_plugin, "other")
-    assert manager.is_enabled("other")
-
-
 def restored() -> PluginManager:
     manager = started(stored(base="enabled", mail="disabled"), Recorder("base"), Recorder("mail", "base"))
     manager.load_persisted_state()

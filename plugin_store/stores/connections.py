@@ -9,8 +9,8 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from threading import Semaphore
+from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -116,12 +116,13 @@ def is_pooled(connection: Connection) -> bool:
 
 def is_live(connection: Connection) -> bool:
     """Return whether the server has not ended the connection, as far as this side knows. Costs no round trip."""
-    with suppress(psycopg.OperationalError):
+    try:
         # The first reads the server's last message, if there is one. The second sees that it has hung up.
         connection.pgconn.consume_input()
         connection.pgconn.consume_input()
-        return True
-    return False
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 def refuse_other_process(pid: int, what: str) -> None:
@@ -224,7 +225,7 @@ class OwnPool:
     def cursor(self) -> Iterator[Cursor]:
         """Yield a cursor on a live connection; StoreUnavailableError if there is none in time."""
         sessions = self._sessions()
-        if not sessions.free.acquire(timeout=self._timeout):
+        if not sessions.acquire(self._timeout):
             raise StoreUnavailableError(
                 f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
             )
@@ -241,7 +242,7 @@ class OwnPool:
             if self._closed:
                 self.close()
         finally:
-            sessions.free.release()
+            sessions.release()
 
     def close(self) -> None:
         """Close this process's connections. Those in use are closed when their calls end."""
@@ -262,20 +263,59 @@ class OwnPool:
 
 
 class _Sessions:
-    """The connections that one process has opened. They wait with a cursor each, as making one takes time."""
+    """The connections that one process has opened. They wait with a cursor each, as making one takes time.
+
+    Calls that wait get a connection in turn. A Semaphore would give it to a busy thread again and again.
+    """
 
     def __init__(self, pid: int, max_size: int) -> None:
         self._pid = pid
-        self.free = Semaphore(max_size)
+        self._lock = Lock()
+        self._free = max_size
+        self._waiting: list[Lock] = []
         self.idle: list[Cursor] = []
+
+    def acquire(self, timeout: float) -> bool:
+        """Reserve one of max_size connections; return False if none became free in time."""
+        with self._lock:
+            if self._free:
+                self._free -= 1
+                return True
+            turn = Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        try:
+            return turn.acquire(timeout=timeout) or not self._withdraw(turn)
+        except BaseException:
+            if not self._withdraw(turn):
+                self.release()
+            raise
+
+    def _withdraw(self, turn: Lock) -> bool:
+        with self._lock:
+            waits = turn in self._waiting
+            if waits:
+                self._waiting.remove(turn)
+            return waits
+
+    def release(self) -> None:
+        """Give the reservation to the call that has waited longest."""
+        with self._lock:
+            if self._waiting:
+                self._waiting.pop(0).release()
+            else:
+                self._free += 1
 
     def pop_live(self) -> Cursor | None:
         """Take the connection used last, if the server has not ended it, else the next."""
-        with suppress(IndexError):
-            while not is_live((cursor := self.idle.pop()).connection):
-                self.close(cursor)
-            return cursor
-        return None
+        while True:
+            try:
+                cursor = self.idle.pop()
+            except IndexError:
+                return None
+            if is_live(cursor.connection):
+                return cursor
+            self.close(cursor)
 
     def close(self, cursor: Cursor) -> None:
         """Close a connection, except in a process forked within its call."""

@@ -46,7 +46,8 @@ _ADVICE = {
     ),
     "42501": (
         "the database role may not do this",
-        "grant it SELECT on plugin_config to read, INSERT, UPDATE and DELETE too to write: see sql/recipes/grants.sql",
+        "to read it needs SELECT on all columns of plugin_config, to write INSERT, UPDATE and DELETE too: see "
+        "sql/recipes/grants.sql",
     ),
 }
 _ROW_SECURITY = (
@@ -89,6 +90,6 @@ def translate(exc: psycopg.Error) -> StoreError:
 
 
 def _reason(exc: psycopg.Error) -> str:
-    if (exc.sqlstate or "").startswith("23"):  # a constraint: the detail would show the whole row
-        return "; ".join(filter(None, (exc.diag.message_primary, exc.diag.message_hint)))
-    return str(exc).strip() or type(exc).__name__
+    """Return the server's message and hint. Its detail may show the whole row."""
+    told = (exc.diag.message_primary, exc.diag.message_hint) if exc.sqlstate else (str(exc).strip(),)
+    return "; ".join(filter(None, told)) or type(exc).__name__

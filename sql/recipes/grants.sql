@@ -31,6 +31,14 @@ GRANT CONNECT ON DATABASE :"database" TO :"owner", :"service", :"reader";
 GRANT USAGE ON SCHEMA :"schema" TO :"owner", :"service", :"reader";
 GRANT CREATE ON SCHEMA :"schema" TO :"owner";
 
+-- In this database, each role finds the table in this schema alone: no other schema can hide it later.
+ALTER ROLE :"owner" IN DATABASE :"database" SET search_path = :"schema";
+ALTER ROLE :"reader" IN DATABASE :"database" SET search_path = :"schema";
+ALTER ROLE :"service" IN DATABASE :"database" SET search_path = :"schema";
+-- A service that meets another transaction's lock fails after five seconds, with an error that says so.
+ALTER ROLE :"service" IN DATABASE :"database" SET lock_timeout = '5s';
+ALTER ROLE :"service" IN DATABASE :"database" SET statement_timeout = '15s';
+
 -- The table, what yoyo keeps beside it, and the functions of the triggers.
 SELECT format('ALTER TABLE %s OWNER TO %I', oid::regclass, :'owner')
   FROM pg_class

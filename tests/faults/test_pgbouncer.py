@@ -57,7 +57,7 @@ def test_clients_that_use_the_same_sessions_do_not_disturb_each_other(
                 lambda: own.save(name, "enabled", {"client": client}).config == {"client": client},
                 lambda: own.get_by_name("no such plugin") is None,
                 lambda: own.delete("no such plugin") is False,
-                lambda: own.get_config("kept") == {"kept": True},
+                lambda: own.get_by_name("kept").config == {"kept": True},
                 lambda: own.save_many([PluginConfig(name, "disabled", {"client": client})]) is None,
                 lambda: "kept" in [row.plugin_name for row in own.get_all()],
                 lambda: own.update_config(name, {"more": 1}).config["client"] == client,

@@ -5,8 +5,11 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from inspect import signature
+from threading import Event, Timer
 from typing import Any
 
 import psycopg
@@ -98,8 +101,14 @@ def test_error_in_pipeline_mode_is_translated(database_url: str) -> None:
             PluginConfigRepository(connection).save_many([PluginConfig("a", "enabled")])
 
 
+# psycopg_pool has it from 3.3 on.
+CLOSE_RETURNS: dict[str, Any] = (
+    {"close_returns": True} if "close_returns" in signature(ConnectionPool).parameters else {}
+)
+
+
 def test_changed_column_costs_one_error_only(database_url: str, connection: Connection) -> None:
-    with ConnectionPool(database_url, min_size=1, max_size=1, close_returns=True, open=True) as pool:
+    with ConnectionPool(database_url, min_size=1, max_size=1, open=True, **CLOSE_RETURNS) as pool:
         repository = PluginConfigRepository(pool)
         repository.save("a", "enabled")
         for _ in range(8):
@@ -201,6 +210,25 @@ def test_open_names_max_size_when_all_are_used(database_url: str) -> None:
         repository.get_all()
 
 
+def test_waiting_calls_get_connections_in_turn(database_url: str) -> None:
+    stop = Event()
+    with PluginConfigRepository.open(database_url, max_size=2, timeout=5) as repository:
+
+        def hurry() -> None:
+            while not stop.is_set():
+                repository.get_by_name("a")
+
+        with ThreadPoolExecutor(2) as threads:
+            busy = [threads.submit(hurry) for _ in range(2)]
+            try:
+                for _ in range(20):
+                    repository.get_by_name("b")
+            finally:
+                stop.set()
+            for thread in busy:
+                thread.result(10)
+
+
 @each_method
 def test_own_pool_replaces_ended_sessions(
     database_url: str, connection: Connection, call: Callable[..., object]
@@ -230,8 +258,6 @@ def test_library_connections_have_timeouts(database_url: str, monkeypatch: pytes
 
 
 def test_shut_down_ends_a_call_from_another_thread(database_url: str) -> None:
-    from threading import Timer
-
     with connect(database_url) as connection:
         Timer(0.2, shut_down, [connection]).start()
         with pytest.raises(psycopg.OperationalError):

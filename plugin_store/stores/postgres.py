@@ -12,10 +12,11 @@ import psycopg
 
 from plugin_store.errors import ConflictError, StoreError, StoreUnavailableError, UnreadableRowsError
 
-from .connections import Block, GivenConnection, GivenPool, OwnPool, new_cursor
+from .connections import Block, GivenConnection, GivenPool, new_cursor
 from .conninfo import checked_conninfo
 from .driver_errors import connection_lost, translate
 from .model import PluginConfig
+from .own_pool import OwnPool
 from .statements import load_statement
 from .time_limit import Connection, limited_call
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many

@@ -526,6 +526,18 @@ def test_wait_for_a_lock_is_limited(run: Run, database_url: str, connection: psy
             assert refused.status == 1 and "usually another transaction holds a lock" in refused.err
 
 
+def test_lock_timeout_is_set_unless_given(run: Run, database_url: str, connection: psycopg.Connection[Any]) -> None:
+    connection.execute("INSERT INTO plugin_config (plugin_name, status) VALUES ('mail', 'enabled')")
+    connection.execute("""CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'the limit is %', current_setting('lock_timeout'); END $$""")
+    connection.execute("""CREATE TRIGGER tell BEFORE UPDATE ON plugin_config
+        FOR EACH ROW EXECUTE FUNCTION tell()""")
+    assert "the limit is 15s" in run("disable", "mail").err
+    assert (
+        "the limit is 2min" in run("disable", "mail", "--database", f"{database_url}&options=-clock_timeout%3D2min").err
+    )
+
+
 def test_output_goes_to_streams_without_a_file_too(
     database_url: str, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,11 +10,11 @@ from weakref import finalize
 
 import psycopg
 
-from plugin_store.errors import ConflictError, StoreError, StoreUnavailableError, UnreadableRowsError
+from plugin_store.errors import ConflictError, StoreError, UnreadableRowsError
 
 from .connections import Block, GivenConnection, GivenPool, new_cursor
 from .conninfo import checked_conninfo
-from .driver_errors import connection_lost, translate
+from .driver_errors import connection_lost, translated_errors
 from .model import PluginConfig
 from .own_pool import OwnPool
 from .statements import load_statement
@@ -148,7 +148,7 @@ class PluginConfigRepository:
         if expected_updated_at is None:
             return self._store(SAVE_CONFIG, plugin_name, values)
         values |= {"plugin_name": plugin_name, "expected_updated_at": expected_updated_at.isoformat()}
-        rows = self._run(SAVE_CONFIG_IF_UNCHANGED, values)
+        rows = self._write(SAVE_CONFIG_IF_UNCHANGED, values)
         if not rows:
             raise ConflictError.of(plugin_name)
         return _plugins(rows)[0]
@@ -172,7 +172,7 @@ class PluginConfigRepository:
             {"plugin_name": plugin_name, "status": status, "config": config}
             for plugin_name, status, config in checked_many(configs)
         ]
-        ((written,),) = self._run(SAVE_MANY, {"configs": json.dumps(rows)}, bulk=True)
+        ((written,),) = self._write(SAVE_MANY, {"configs": json.dumps(rows)}, bulk=True)
         if written != len(rows):
             raise StoreError(
                 f"a trigger or rule on plugin_config dropped {len(rows) - written} rows; others are stored"
@@ -181,10 +181,10 @@ class PluginConfigRepository:
     def delete(self, plugin_name: str) -> bool:
         """Delete a plugin; return whether there was one."""
         check_name(plugin_name)
-        return bool(self._run(DELETE, {"plugin_name": plugin_name}))
+        return bool(self._write(DELETE, {"plugin_name": plugin_name}))
 
     def _store(self, statement: LiteralString, plugin_name: str, values: dict[str, str]) -> PluginConfig:
-        rows = self._run(statement, {"plugin_name": plugin_name, **values})
+        rows = self._write(statement, {"plugin_name": plugin_name, **values})
         if not rows:
             raise StoreError(
                 f"plugin {plugin_name!r} was not stored: a trigger or rule on plugin_config dropped the row"
@@ -192,24 +192,27 @@ class PluginConfigRepository:
         return _plugins(rows)[0]
 
     def _read(self, statement: LiteralString, values: dict[str, str] | None = None, *, bulk: bool = False) -> list[Row]:
-        """Run a statement, once more on another connection if the first one was lost."""
-        try:
-            return self._run(statement, values, bulk=bulk)
-        except StoreUnavailableError as exc:
-            lost = isinstance(exc.__cause__, psycopg.Error) and connection_lost(exc.__cause__)
-            if not (lost and self._connections.retries_reads):
-                raise
-        return self._run(statement, values, bulk=bulk)
+        """Run a statement; if the connection was lost, once more on another one."""
+        with translated_errors():
+            try:
+                return self._run(statement, values, bulk)
+            except psycopg.OperationalError as exc:
+                if not (connection_lost(exc) and self._connections.retries_reads):
+                    raise
+            return self._run(statement, values, bulk)
 
-    def _run(self, statement: LiteralString, values: dict[str, str] | None = None, *, bulk: bool = False) -> list[Row]:
+    def _write(self, statement: LiteralString, values: dict[str, str], *, bulk: bool = False) -> list[Row]:
+        """Run a statement that may not be repeated."""
+        with translated_errors():
+            return self._run(statement, values, bulk)
+
+    def _run(self, statement: LiteralString, values: dict[str, str] | None, bulk: bool) -> list[Row]:
         """Run a statement and return its rows. ``bulk``: the connection's kept cursor must not hold them."""
         connections = self._connections
         try:
             with connections.cursor() as cursor, limited_call(cursor.connection):
                 used = new_cursor(cursor.connection) if bulk else cursor
                 return used.execute(statement, values, prepare=connections.prepare, binary=True).fetchall()
-        except psycopg.Error as exc:
-            raise translate(exc) from exc
         except UnicodeEncodeError as exc:
             raise StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8") from exc
 

@@ -54,7 +54,7 @@ def test_clients_that_use_the_same_sessions_do_not_disturb_each_other(
         with PluginConfigRepository.open(pooled_url, min_size=2, max_size=2) as own:
             # Each begins with another method, so that what they would prepare under one name is not the same.
             methods = [
-                lambda: own.save(name, "enabled", {"client": client}).config == {"client": client},
+                lambda: own.save(name, "enabled", {"client": client}).config["client"] == client,
                 lambda: own.get_by_name("no such plugin") is None,
                 lambda: own.delete("no such plugin") is False,
                 lambda: own.get_by_name("kept").config == {"kept": True},

@@ -65,29 +65,6 @@ def test_a_table_that_goes_while_services_run_stops_nothing(
         assert wait_until(lambda: service.enabled == set())
 
 
-def test_with_the_first_migration_alone_all_works_and_the_watcher_says_what_to_run(
-    database_url: str, connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    connection.execute("DROP FUNCTION plugin_config_notify CASCADE")
-    connection.execute("DELETE FROM _yoyo_migration WHERE migration_id = 'plugin_store.0002.notify-changes'")
-    with PluginConfigRepository.open(database_url) as repository:
-        assert what_raises(repository) == {}
-        repository.save("a", "disabled")
-        service = Service(repository, PLUGINS)
-        with PluginWatcher(service.manager, database_url, resync_seconds=0.5, poll_seconds=0.05):
-            repository.save("a", "enabled")
-            assert wait_until(lambda: service.enabled == {"a"})
-            advice = "polling plugin_config every 0.05 s: the table does not announce its changes: run `plugin-store "
-            assert [message for message in caplog.messages if message.startswith(advice)]
-            # The cure works under way, by this very watcher.
-            assert migrate(database_url) == ["plugin_store.0002.notify-changes"]
-            listens = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_trigger%' AND state = 'idle'"
-            assert wait_until(lambda: connection.execute(listens).fetchone() != (0,))
-            repository.save("a", "disabled")
-            assert wait_until(lambda: service.enabled == set())
-        assert len(caplog.messages) == 1
-
-
 @pytest.mark.parametrize("column", COLUMNS)
 def test_a_table_that_lacks_a_column_says_what_to_run(
     repository: PluginConfigRepository, connection: psycopg.Connection[Any], column: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
+from threading import Lock, Semaphore
 
 from plugin_store.errors import StoreUnavailableError
 
@@ -37,7 +38,7 @@ class OwnPool:
     def cursor(self) -> Iterator[Cursor]:
         """Yield a cursor on a live connection; StoreUnavailableError if there is none in time."""
         sessions = self._sessions()
-        if not sessions.acquire(self._timeout):
+        if not sessions.reserve(self._timeout):
             raise StoreUnavailableError(
                 f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
             )
@@ -54,7 +55,7 @@ class OwnPool:
             if self._closed:
                 self.close()
         finally:
-            sessions.release()
+            sessions.free.release()
 
     def close(self) -> None:
         """Close this process's connections. Those in use are closed when their calls end."""
@@ -75,48 +76,26 @@ class OwnPool:
 
 
 class _Sessions:
-    """The connections that one process has opened. They wait with a cursor each, as making one takes time.
-
-    Calls that wait get a connection in turn. A Semaphore would give it to a busy thread again and again.
-    """
+    """The connections that one process has opened. They wait with a cursor each, as making one takes time."""
 
     def __init__(self, pid: int, max_size: int) -> None:
         self._pid = pid
-        self._lock = Lock()
-        self._free = max_size
-        self._waiting: list[Lock] = []
+        self._turn = Lock()
+        self.free = Semaphore(max_size)
         self.idle: list[Cursor] = []
 
-    def acquire(self, timeout: float) -> bool:
-        """Reserve one of max_size connections; return False if none became free in time."""
-        with self._lock:
-            if self._free:
-                self._free -= 1
-                return True
-            turn = Lock()
-            turn.acquire()
-            self._waiting.append(turn)
+    def reserve(self, timeout: float) -> bool:
+        """Reserve one of max_size connections; return False if none became free in time.
+
+        The call that waits longest holds the turn, so a busy thread cannot overtake it again and again.
+        """
+        end = time.monotonic() + timeout
+        if not self._turn.acquire(timeout=timeout):
+            return False
         try:
-            return turn.acquire(timeout=timeout) or not self._withdraw(turn)
-        except BaseException:
-            if not self._withdraw(turn):
-                self.release()
-            raise
-
-    def _withdraw(self, turn: Lock) -> bool:
-        with self._lock:
-            waits = turn in self._waiting
-            if waits:
-                self._waiting.remove(turn)
-            return waits
-
-    def release(self) -> None:
-        """Give the reservation to the call that has waited longest."""
-        with self._lock:
-            if self._waiting:
-                self._waiting.pop(0).release()
-            else:
-                self._free += 1
+            return self.free.acquire(timeout=max(0.0, end - time.monotonic()))
+        finally:
+            self._turn.release()
 
     def pop_live(self) -> Cursor | None:
         """Take the connection used last, if the server has not ended it, else the next."""

@@ -11,6 +11,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import asdict
+from io import TextIOWrapper
 from typing import Any
 
 from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
@@ -106,7 +107,7 @@ def do_export(args: Namespace) -> Answer:
         rows, problem = [verbs.existing(store, name) for name in args.names], ""
         if not args.names:
             rows, problem = verbs.read_all(store)
-    if hasattr(sys.stdout, "reconfigure"):
+    if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # the same file wherever it is made
     return _partial(Answer(dump_plugins(rows)), problem)
 

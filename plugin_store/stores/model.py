@@ -45,15 +45,19 @@ class PluginConfigStore(Protocol):
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None if there is none of that name."""
+        ...
 
     def get_all(self) -> list[PluginConfig]:
         """Return every stored plugin, ordered by name (by code point, as Python sorts)."""
+        ...
 
     def get_enabled(self) -> list[PluginConfig]:
         """Return the stored plugins whose status is enabled, ordered by name."""
+        ...
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status, merge the keys of ``config`` over its stored config, return the row."""
+        ...
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
@@ -64,6 +68,7 @@ class PluginConfigStore(Protocol):
         made from, nothing is written unless the row is still that version: ConflictError, also
         when the row is gone.
         """
+        ...
 
     def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
         """Set the top-level keys of ``changes``, take out those in ``remove``, return the result.
@@ -71,15 +76,19 @@ class PluginConfigStore(Protocol):
         Other keys stay as they are, whoever writes them meanwhile. Keys to remove that are not
         there are ignored; a key in both is refused. A new row is disabled.
         """
+        ...
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin if there is no row of that name; return the row stored either way."""
+        ...
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         """Create or replace name, status and config of many plugins: all, or none on an error.
 
         A name given twice is refused with InvalidNameError. Ids and timestamps are ignored.
         """
+        ...
 
     def delete(self, plugin_name: str) -> bool:
         """Delete a plugin's row; return whether there was one."""
+        ...

@@ -148,7 +148,7 @@ def _checked(value: Any, depth: int = 1) -> Any:
                 raise _UnstorableError(problem)
     elif not isinstance(value, list):
         raise _UnstorableError(f"is a {type(value).__name__}, which JSON does not have")
-    step: str | int
+    step: str | int = 0
     try:
         if isinstance(value, dict):
             copy = {}

@@ -17,15 +17,9 @@ from recorder import Service
 from servers import Server
 from workers import environment, wait_until
 
-from plugin_store import (
-    MigrationError,
-    PluginConfig,
-    PluginConfigRepository,
-    PluginWatcher,
-    SchemaError,
-    StoreError,
-)
+from plugin_store import PluginConfig, PluginConfigRepository, PluginWatcher, SchemaError, StoreError
 from plugin_store.cli.migrate import migrate
+from plugin_store.errors import MigrationError
 
 SCRIPT = Path(__file__).parents[2] / "sql" / "recipes" / "grants.sql"
 HISTORY = SCRIPT.with_name("history.sql")

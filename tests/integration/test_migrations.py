@@ -21,15 +21,9 @@ from servers import Server
 from yoyo.backends import DatabaseBackend
 
 import plugin_store.cli.migrate
-from plugin_store import (
-    InstallationError,
-    InvalidDatabaseURLError,
-    MigrationError,
-    PluginConfig,
-    PluginConfigRepository,
-    StoreUnavailableError,
-)
+from plugin_store import PluginConfig, PluginConfigRepository, StoreUnavailableError
 from plugin_store.cli.migrate import migrate
+from plugin_store.errors import InstallationError, InvalidDatabaseURLError, MigrationError
 from plugin_store.stores.statements import folder
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from build import ProjectBuilder
 from build.env import DefaultIsolatedEnv
 
 import plugin_store
-from plugin_store import InstallationError
+from plugin_store.errors import InstallationError
 from plugin_store.stores.statements import folder
 
 CHECKOUT = Path(__file__).parents[2]

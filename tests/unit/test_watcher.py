@@ -9,7 +9,8 @@ import pytest
 from watching import watcher_threads
 from workers import wait_until
 
-from plugin_store import InvalidDatabaseURLError, PluginManager, PluginWatcher
+from plugin_store import PluginManager, PluginWatcher
+from plugin_store.errors import InvalidDatabaseURLError
 from plugin_store.watcher import MOST_NAMES, changed_plugins
 
 NO_SERVER = "postgresql://me:secret@127.0.0.1:1/none"

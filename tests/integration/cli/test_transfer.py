@@ -12,13 +12,13 @@ from recorder import until
 
 from plugin_store import (
     InvalidConfigError,
-    PluginChange,
     PluginConfig,
     PluginConfigRepository,
     SchemaError,
     StoreError,
     import_plugins,
 )
+from plugin_store.cli.changes import PluginChange
 
 Connection = psycopg.Connection[Any]
 

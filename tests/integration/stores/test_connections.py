@@ -21,13 +21,8 @@ from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 
-from plugin_store import (
-    InvalidDatabaseURLError,
-    PluginConfig,
-    PluginConfigRepository,
-    StoreError,
-    StoreUnavailableError,
-)
+from plugin_store import PluginConfig, PluginConfigRepository, StoreError, StoreUnavailableError
+from plugin_store.errors import InvalidDatabaseURLError
 from plugin_store.stores.connections import connect
 from plugin_store.stores.time_limit import shut_down
 

@@ -25,7 +25,6 @@ from recorder import until
 from servers import Server
 
 from plugin_store import (
-    InvalidDatabaseURLError,
     PluginConfig,
     PluginConfigRepository,
     PluginStoreError,
@@ -33,6 +32,7 @@ from plugin_store import (
     StoreError,
     StoreUnavailableError,
 )
+from plugin_store.errors import InvalidDatabaseURLError
 from plugin_store.stores.connections import connect
 from plugin_store.stores.conninfo import checked_conninfo, masked
 

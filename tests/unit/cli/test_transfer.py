@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from plugin_store import InvalidFileError, PluginConfig, diff_plugins, dump_plugins, load_plugins
+from plugin_store import PluginConfig, diff_plugins, dump_plugins, load_plugins
 from plugin_store.cli.changes import PluginChange
+from plugin_store.errors import InvalidFileError
 
 
 def file_of(**plugins: Any) -> str:

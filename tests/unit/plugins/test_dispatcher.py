@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from plugin_store import Event, EventDispatcher, EventPriority
+from plugin_store import Event, EventDispatcher
+from plugin_store.plugins.events import EventPriority
 
 
 def adding(called: list[str], name: str) -> Any:

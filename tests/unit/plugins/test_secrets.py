@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from recorder import Recorder, raising, rows, started
 
-from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginManager, UnresolvedReferenceError
+from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginManager
+from plugin_store.errors import UnresolvedReferenceError
 
 SECRET = "walnut-9031"
 REFERENCE = {"$env": "MAIL_PASSWORD"}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from plugin_store import InvalidConfigError, InvalidNameError, InvalidStatusError, PluginConfig
+from plugin_store import InvalidConfigError, InvalidNameError, PluginConfig
+from plugin_store.errors import InvalidStatusError
 from plugin_store.stores.validation import (
     MAX_DEPTH,
     MAX_INT_BITS,

@@ -12,24 +12,19 @@ from plugin_store.errors import (
     DependencyError,
     InvalidConfigError,
     PluginAlreadyRegisteredError,
-    PluginNotFoundError,
     PluginStateError,
     StoreError,
 )
-from plugin_store.stores.memory import InMemoryPluginConfigStore
 from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
 from plugin_store.stores.validation import check_name, checked_changes
 
 from .apply import LOCAL, Sync, SyncReport
-from .events import Event, EventDispatcher
-from .managed import RUNNING, Managed
-from .plan import NOT_HERE
+from .managed import Managed
 from .plugin import BasePlugin, PluginStatus, check_plugin
-from .turn import Turn, one_change
+from .registry import Registry
+from .turn import one_change
 
 if TYPE_CHECKING:
-    from flask import Blueprint
-
     from plugin_store.stores.model import PluginConfigStore
 
     from .entry_points import DiscoveryReport
@@ -37,78 +32,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-class PluginManager:
+class PluginManager(Registry):
     """Registers plugins and takes them through their life cycle. What it stores outlives the process.
 
     ``event_dispatcher`` announces plugin.registered, .initialized, .enabled, .disabled, .config_changed and .failed.
-    Each event's data has ``plugin_name``. The data of enabled, disabled and config_changed has ``origin``: "local" if
-    the change was asked of this manager, "stored" if it was found in the store. It has ``before`` and ``after`` too:
-    values of PluginStatus, or configs with references as they are. That of failed has ``reason``.
+    Each event's data has ``plugin_name``; failed has ``reason``; the three before it have ``before`` and ``after``
+    (values of PluginStatus, or configs with references) and ``origin``: "local" if this manager was asked, else "stored".
     ``config_repo`` is a PluginConfigStore; without one, an InMemoryPluginConfigStore is used.
 
     The manager is thread-safe and makes one change at a time. Hooks run during a change: they may read the manager,
     and PluginStateError refuses their changes. Listeners run after the change, in order, and may do anything. If a
-    dispatch is under way already, it takes over the new events. Reading takes no lock. Errors of the store go to the
-    caller. A change waits up to ``wait_seconds`` for another thread's change, then raises PluginStateError.
+    dispatch is under way already, it takes over the new events. A change waits up to ``wait_seconds`` for another
+    thread's change, then raises PluginStateError. Each method that stores raises the store's errors.
     """
 
     wait_seconds = 60.0
 
-    def __init__(
-        self, event_dispatcher: EventDispatcher | None = None, config_repo: PluginConfigStore | None = None
-    ) -> None:
-        self._event_dispatcher = EventDispatcher() if event_dispatcher is None else event_dispatcher
-        self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
-        self._plugins: dict[str, Managed] = {}
-        self._rows: dict[str, PluginConfig] = {}  # as last read or written
-        self._strangers: dict[str, str] = {}  # names of enabled rows without a plugin, with the reason to skip them
-        self._named: set[str] = set()  # names of such rows that the log has named
-        self._report = SyncReport()
-        self._turn = Turn()
-
-    @property
-    def event_dispatcher(self) -> EventDispatcher:
-        """The dispatcher that announces changes. Add listeners to it."""
-        return self._event_dispatcher
-
-    @property
-    def store(self) -> PluginConfigStore:
-        """The store in use."""
-        return self._store
-
-    @property
-    def last_report(self) -> SyncReport:
-        """The report of the last sync."""
-        return self._report
-
-    def is_enabled(self, name: str) -> bool:
-        """Return whether the plugin runs in this process; False for an unknown name. No lock, no query."""
-        managed = self._plugins.get(name)
-        return managed is not None and managed.plugin._status is RUNNING
-
-    def get_plugin(self, name: str) -> BasePlugin | None:
-        """Return the registered plugin of that name, or None."""
-        managed = self._plugins.get(name)
-        return None if managed is None else managed.plugin
-
-    def get_all_plugins(self) -> list[BasePlugin]:
-        """Return the registered plugins in the order of their registration."""
-        return [managed.plugin for managed in list(self._plugins.values())]
-
-    def get_enabled_plugins(self) -> list[BasePlugin]:
-        """Return the plugins that run in this process, in the order of their registration."""
-        return [managed.plugin for managed in list(self._plugins.values()) if managed.enabled]
-
-    def get_plugin_blueprints(self) -> list[tuple[Blueprint, str | None]]:
-        """Return the blueprint and URL prefix of each enabled plugin that has a blueprint."""
-        found = [(plugin.get_blueprint(), plugin.get_url_prefix()) for plugin in self.get_enabled_plugins()]
-        return [(blueprint, prefix) for blueprint, prefix in found if blueprint is not None]
-
     def discover(self, group: str = "plugin_store.plugins") -> DiscoveryReport:
-        """Register and initialize the plugins that installed packages name as entry points of ``group``.
-
-        Call it before load_persisted_state. See entry_points.discover.
-        """
+        """Register and initialize the plugins that installed packages name as entry points of ``group``."""
         from .entry_points import discover
 
         return discover(self, group)
@@ -128,7 +69,7 @@ class PluginManager:
         if plugin.status is PluginStatus.DISCOVERED:
             plugin._status = PluginStatus.REGISTERED
         self._plugins[name] = Managed(plugin, self._note)
-        self._strangers.pop(name, None)
+        self._rows.strangers.pop(name, None)
         self._note("registered", name)
         if plugin._initialized:
             self._note("initialized", name)
@@ -150,17 +91,15 @@ class PluginManager:
         """Enable a plugin, store this with its pending config, and announce plugin.enabled.
 
         The other plugins are synced too, so plugins that wait for this one start. Repeating the call has no effect.
-
+        If on_enable raises, nothing is stored and the plugin is in ERROR. If storing fails, on_disable undoes it.
         Raises PluginNotFoundError; PluginStateError ("Cannot enable") if the plugin was never initialized;
-        DependencyError if a dependency is not enabled; InvalidConfigError or UnresolvedReferenceError for its config;
-        what on_enable raises, after which nothing is stored and the plugin is in ERROR; and what the store raises,
-        after on_disable has undone on_enable.
+        DependencyError; InvalidConfigError or UnresolvedReferenceError for its config; and what on_enable raises.
         """
         managed = self._get(name)
         if not managed.initialized:
             raise PluginStateError(f"Cannot enable plugin {name!r}: initialize it first")
         managed.storable(dict(managed.plugin._pending))
-        self._read(self._store)
+        self._rows.read(self._store)
         errors = self._apply(asked={name: partial(self._save, managed, ENABLED)})
         if name in errors:
             raise errors[name]
@@ -171,22 +110,20 @@ class PluginManager:
     def disable_plugin(self, name: str) -> None:
         """Disable a plugin, store this with its pending config, and announce plugin.disabled. Then sync the others.
 
-        Repeating the call has no effect. Nothing that concerns other plugins delays or prevents it.
-
-        Raises PluginNotFoundError; DependencyError while enabled plugins depend on it; what on_disable raises, after
-        the row is stored as disabled and the plugin is in ERROR; and what the store raises, after on_enable has
-        undone on_disable.
+        Repeating the call has no effect. Nothing that concerns other plugins delays or prevents it. If on_disable
+        raises, the row is disabled and the plugin is in ERROR. If storing fails, on_enable undoes it. Raises
+        PluginNotFoundError; DependencyError while enabled plugins depend on it; and what on_disable raises.
         """
         managed = self._get(name)
         if self._dependents(name):  # they may have been disabled elsewhere
-            self._read(self._store)
+            self._rows.read(self._store)
             self._apply()
         if dependents := self._dependents(name):
             raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
         commit = partial(self._save, managed, DISABLED)
-        error = managed.switch(False, self._rows.get(name), origin=LOCAL, commit=commit)
+        error = managed.switch(False, self._rows.by_name.get(name), origin=LOCAL, commit=commit)
         try:
-            self._read(self._store)
+            self._rows.read(self._store)
             self._apply()
         except StoreError as exc:
             logger.error("plugin %r is disabled; the others are not synced: %s", name, exc)
@@ -197,10 +134,9 @@ class PluginManager:
     def save_config(self, name: str, config: dict[str, Any]) -> None:
         """Check a config, replace the stored config by it, and give it to the plugin. Drops the pending config.
 
-        Raises PluginNotFoundError; InvalidConfigError for a config that cannot be stored, has a plain value under a
-        secret key or is refused by validate_config; UnresolvedReferenceError; what the store raises; all these before
-        anything has changed. What on_config_changed raises goes to the caller too: then the config is stored, and
-        the plugin is in ERROR.
+        Before anything changes, raises PluginNotFoundError; UnresolvedReferenceError; and InvalidConfigError for a
+        config that cannot be stored, has a plain value under a secret key or is refused by validate_config. Raises
+        what on_config_changed raises; then the config is stored, and the plugin is in ERROR.
         """
         managed = self._get(name)
         checked, pending = managed.storable(config), dict(managed.plugin._pending)
@@ -225,10 +161,7 @@ class PluginManager:
 
     @one_change
     def check_config(self, name: str, config: dict[str, Any]) -> None:
-        """Raise what save_config would raise for a config, and store nothing. An unregistered name passes.
-
-        It lets plugins check an import: ``import_plugins(…, check=manager.check_config)``.
-        """
+        """Raise what save_config would raise for a config, and store nothing. An unregistered name passes."""
         if name in self._plugins:
             managed = self._plugins[name]
             managed.check(managed.storable(config), {})
@@ -237,13 +170,12 @@ class PluginManager:
     def enable_defaults(self, *names: str) -> list[str]:
         """Enable those of the named plugins that have no row yet, and return their names.
 
-        A row is the operator's decision and stands. Call it after load_persisted_state. What fails is in
-        ``last_report`` and in the log, and does not keep the others from starting. Raises PluginNotFoundError, and
-        the store's error if the rows cannot be read.
+        A row is the operator's decision and stands. What fails is in ``last_report`` and in the log, and does not
+        keep the others from starting. Raises PluginNotFoundError.
         """
         found = {name: self._get(name) for name in names}
-        self._read(self._store)
-        asked = {name: partial(self._add, managed) for name, managed in found.items() if name not in self._rows}
+        self._rows.read(self._store)
+        asked = {name: partial(self._add, managed) for name, managed in found.items() if name not in self._rows.by_name}
         self._apply(asked=asked)
         return [name for name in asked if found[name].enabled]
 
@@ -264,48 +196,13 @@ class PluginManager:
         rows stay as they are. What fails is in the report and in the log, and does not stop the others. If the store
         cannot be read, its error is raised and nothing changes.
         """
-        self._read(self._store if store is None else store, names)
+        self._rows.read(self._store if store is None else store, names)
         self._apply(retry_failed=retry_failed)
         return self._report
 
     def load_persisted_state(self) -> SyncReport:
         """Sync for the first time, once all plugins are registered and initialized."""
         return self.sync()
-
-    def _note(self, what: str, name: str, **data: Any) -> None:
-        self._turn.events.append(Event(f"plugin.{what}", {"plugin_name": name, **data}))
-
-    def _get(self, name: str) -> Managed:
-        try:
-            return self._plugins[name]
-        except KeyError:
-            known = ", ".join(map(repr, self._plugins)) or "none"
-            raise PluginNotFoundError(f"Plugin {name!r} not found: registered are {known}") from None
-
-    def _dependents(self, name: str) -> list[str]:
-        return [other.name for other in self._plugins.values() if other.enabled and name in other.needs]
-
-    def _read(self, store: PluginConfigStore, names: Iterable[str] | None = None) -> None:
-        """Read all rows, or only the rows of these names if the others are known."""
-        if names is None or not self._rows:
-            rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
-            self._rows, self._strangers = {}, {}
-        else:
-            rows = {name: store.get_by_name(name) for name in names}
-        for name, row in rows.items():
-            self._know(name, row)
-
-    def _know(self, name: str, row: PluginConfig | None) -> None:
-        """Remember a row as it was read or written."""
-        self._strangers.pop(name, None)
-        self._rows.pop(name, None)
-        if row is not None:
-            self._rows[name] = row
-            if row.status == ENABLED and name not in self._plugins:
-                self._strangers[name] = NOT_HERE
-                if name not in self._named:
-                    self._named.add(name)
-                    logger.warning("plugin %r has an enabled row, but is not registered here", name)
 
     def _apply(
         self,
@@ -314,10 +211,12 @@ class PluginManager:
         configured: str | None = None,
         retry_failed: bool = False,
     ) -> dict[str, BaseException]:
-        sync = Sync(self._plugins, self._rows, asked=asked or {}, configured=configured, retry_failed=retry_failed)
+        sync = Sync(
+            self._plugins, self._rows.by_name, asked=asked or {}, configured=configured, retry_failed=retry_failed
+        )
         sync.run()
         self._report = sync.report
-        sync.report.skipped.update(self._strangers)
+        sync.report.skipped.update(self._rows.strangers)
         return sync.errors
 
     def _save(self, managed: Managed, status: str) -> None:
@@ -332,15 +231,15 @@ class PluginManager:
             pending = values = {}
         self._store.save(managed.name, status, values)
         managed.plugin._keep(pending)
-        row = self._rows.get(managed.name, PluginConfig(managed.name))
-        self._know(managed.name, replace(row, status=status, config={**row.config, **values}))
+        row = self._rows.by_name.get(managed.name, PluginConfig(managed.name))
+        self._rows.put(managed.name, replace(row, status=status, config={**row.config, **values}))
 
     def _add(self, managed: Managed) -> None:
         """Store a row for a default plugin, unless another process made it meanwhile."""
         pending = dict(managed.plugin._pending)
         values = managed.storable(pending)
         row = self._store.add(managed.name, ENABLED, values)
-        self._know(managed.name, row)
+        self._rows.put(managed.name, row)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
         if row.config == values:  # else the row is another process's
@@ -349,7 +248,7 @@ class PluginManager:
     def _take(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row whose config was stored here. ``pending`` are the keys that it replaces."""
         managed.plugin._keep(pending)
-        self._know(managed.name, row)
+        self._rows.put(managed.name, row)
         errors = self._apply(configured=managed.name)
         if managed.name in errors:
             raise errors[managed.name]

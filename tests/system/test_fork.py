@@ -146,23 +146,6 @@ def test_a_watcher_that_does_not_run_is_not_started_in_the_child(database_url: s
     assert run(FOLLOW + program, database_url) == ["['MainThread']", "child a True", "child ended with 0"]
 
 
-def test_locks_that_another_thread_holds_are_free_in_the_child(database_url: str) -> None:
-    program = """
-    import signal
-    from plugin_store import EventDispatcher
-
-    store, dispatcher = InMemoryPluginConfigStore(), EventDispatcher()
-    with store._lock, dispatcher._lock:  # as if a thread were in a method of each
-        if (child := os.fork()) == 0:
-            signal.alarm(20)
-            store.save("a", "enabled")
-            dispatcher.add_listener("plugin.enabled", print)
-            sys.exit(0)
-    wait_for(child)
-    """
-    assert run(program, database_url) == ["child ended with 0"]
-
-
 def test_fork_while_another_thread_syncs(database_url: str) -> None:
     # The thread that holds the manager's lock, and is in a hook, is not in the child.
     program = """

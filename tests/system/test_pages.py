@@ -161,6 +161,6 @@ def recipe_blocks() -> list[str]:
 
 
 def is_excerpt(lines: list[str], program: str) -> bool:
-    """Return whether the program has these lines in this order."""
+    """Return whether the program has these lines in this order. In the excerpt, ``...`` stands for more."""
     rest = iter(line.strip() for line in program.splitlines())
-    return all(line in rest for line in lines)
+    return all(any(line.startswith(wanted.removesuffix("...").strip()) for line in rest) for wanted in lines)

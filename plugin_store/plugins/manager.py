@@ -36,8 +36,8 @@ class PluginManager(Registry):
     """Registers plugins and takes them through their life cycle. What it stores outlives the process.
 
     ``event_dispatcher`` announces plugin.registered, .initialized, .enabled, .disabled, .config_changed and .failed.
-    Each event's data has ``plugin_name``; failed has ``reason``; the three before it have ``before`` and ``after``
-    (values of PluginStatus, or configs with references) and ``origin``: "local" if this manager was asked, else "stored".
+    Each event's data has ``plugin_name``. That of failed has ``reason``. That of the three before it has ``before``,
+    ``after`` and ``origin``: "local" if this manager was asked for the change, "stored" if the store had it.
     ``config_repo`` is a PluginConfigStore; without one, an InMemoryPluginConfigStore is used.
 
     The manager is thread-safe and makes one change at a time. Hooks run during a change: they may read the manager,
@@ -187,14 +187,12 @@ class PluginManager(Registry):
         names: Iterable[str] | None = None,
         retry_failed: bool = False,
     ) -> SyncReport:
-        """Bring this process's plugins to what the store says, and return a report.
+        """Bring this process's plugins to what the store says, and return a report. Rows stay as they are.
 
         ``store`` is read instead of the manager's own. ``names`` are the only plugins whose rows have changed since
         the last sync. With ``retry_failed``, plugins in ERROR are tried again although their rows have not changed.
-
-        Stored configs go to all plugins. Plugins whose rows are enabled start, dependencies first, and the others stop;
-        rows stay as they are. What fails is in the report and in the log, and does not stop the others. If the store
-        cannot be read, its error is raised and nothing changes.
+        What fails is in the report and in the log, and does not stop the others. If the store cannot be read, its
+        error is raised and nothing changes.
         """
         self._rows.read(self._store if store is None else store, names)
         self._apply(retry_failed=retry_failed)

@@ -43,7 +43,7 @@ class PluginManager(Registry):
     The manager is thread-safe and makes one change at a time. Hooks run during a change: they may read the manager,
     and PluginStateError refuses their changes. Listeners run after the change, in order, and may do anything. If a
     dispatch is under way already, it takes over the new events. A change waits up to ``wait_seconds`` for another
-    thread's change, then raises PluginStateError. Each method that stores raises the store's errors.
+    thread's change, then raises PluginStateError. Methods that store raise the store's errors.
     """
 
     wait_seconds = 60.0
@@ -56,10 +56,10 @@ class PluginManager(Registry):
 
     @one_change
     def register_plugin(self, plugin: BasePlugin) -> None:
-        """Make a plugin known, and announce plugin.registered, and plugin.initialized if it is so already.
+        """Make a plugin known, and announce plugin.registered (and plugin.initialized if it is so already).
 
-        Raises PluginAlreadyRegisteredError for a second plugin of that name, InvalidNameError for a name that cannot
-        be stored, and TypeError for an object that is not a plugin, or whose hook is an ``async def`` function.
+        Raises PluginAlreadyRegisteredError for a second plugin of that name, InvalidNameError, and TypeError for an
+        object that is not a plugin, or whose hook is an ``async def`` function.
         """
         check_plugin(plugin)
         name = plugin.metadata.name
@@ -78,8 +78,7 @@ class PluginManager(Registry):
     def initialize_plugin(self, name: str, config: dict[str, Any] | None = None) -> None:
         """Initialize a plugin with its defaults, and announce plugin.initialized.
 
-        Raises PluginNotFoundError, and what the plugin's ``initialize`` raises: PluginStateError while it is enabled,
-        InvalidConfigError for a config that is not a dict.
+        Raises PluginNotFoundError, PluginStateError while it is enabled, and what its ``initialize`` raises.
         """
         managed = self._get(name)
         managed.plugin.initialize(config)

@@ -246,6 +246,5 @@ class PluginManager(Registry):
         """Apply a row whose config was stored here. ``pending`` are the keys that it replaces."""
         managed.plugin._keep(pending)
         self._rows.put(managed.name, row)
-        errors = self._apply(configured=managed.name)
-        if managed.name in errors:
-            raise errors[managed.name]
+        if error := self._apply(configured=managed.name).get(managed.name):
+            raise error

@@ -190,7 +190,7 @@ class Faults(RuleBasedStateMachine):
     @rule()
     def kill_all_connections(self) -> None:
         self.connection.execute(
-            """SELECT pg_terminate_backend(pid, 10_000) FROM pg_stat_activity
+            """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
                 WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"""
         )
 

@@ -1,4 +1,4 @@
-"""Run a command beside a PostgreSQL whose programs are in a folder of the caller's.
+"""Run a command beside a PostgreSQL that is installed in a folder: its programs are in FOLDER/bin.
 
     python with_postgres.py FOLDER COMMAND [ARGUMENT ...]
 
@@ -25,12 +25,14 @@ from workers import as_nobody, free_port
 SECONDS_TO_START = 60
 
 
-def main(programs: Path, command: list[str]) -> int:
+def main(folder: Path, command: list[str]) -> int:
     """Run the command beside a new server, and return the command's exit status."""
     user = as_nobody()
     home = Path(tempfile.mkdtemp(prefix="pgs-", dir=roomy_memory_folder()))
     home.chmod(0o755)
     data, password, port = home / "data", secrets.token_hex(16), free_port()
+    # A copy, since root runs the server as nobody, and nobody may not enter every folder.
+    programs = Path(shutil.copytree(folder, home / "postgres", symlinks=True)) / "bin"
     data.mkdir(mode=0o700)
     (home / "password").write_text(password)
     if user:

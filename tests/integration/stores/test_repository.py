@@ -447,7 +447,7 @@ class TestErrors:
             repository = PluginConfigRepository(pool)
             with pool.connection() as victim:
                 pid = victim.info.backend_pid
-            assert value(connection, f"SELECT pg_terminate_backend({pid}, 20_000)")
+            assert value(connection, f"SELECT pg_terminate_backend({pid}, 20000)")
             saved = repository.save("analytics", "enabled")
             assert repository.get_all() == [saved]
 
@@ -460,7 +460,7 @@ class TestErrors:
             for _ in range(3):  # on each: the pool hands them out in turn
                 repository.get_all()
             connection.execute(
-                "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
             assert repository.get_all() == []
@@ -835,7 +835,7 @@ class TestSecrets:
         with PluginConfigRepository.open(database_url, max_size=1) as repository:
             shown += [repr(repository), str(repository), repr(repository.save("analytics", "enabled"))]
             connection.execute(
-                "SELECT pg_terminate_backend(pid, 20_000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
             )
             repository.save("analytics", "disabled")
             connection.execute("DROP TABLE plugin_config")

@@ -39,9 +39,7 @@ DAY_SECONDS = 86_400
 # If more plugins than these have changed, reading all rows costs less.
 MOST_NAMES = 20
 
-FORKED_IN_C = (
-    "C code forked this process, so no watcher runs: call start() here, or let uWSGI have py-call-uwsgi-fork-hooks"
-)
+FORKED_IN_C = "C code forked this process: call start() here, or under uWSGI set lazy-apps or py-call-uwsgi-fork-hooks"
 
 
 def changed_plugins(payloads: Iterable[str], schema: str | None) -> set[str] | None:

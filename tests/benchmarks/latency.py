@@ -30,7 +30,9 @@ from plugin_store.sandbox.embedded import EmbeddedPostgres
 NAME = "benchmark"
 CHANGE = "UPDATE plugin_config SET config = jsonb_build_object('number', %s::int) WHERE plugin_name = %s"
 READ = "SELECT plugin_name, status, config FROM plugin_config WHERE plugin_name = %s"
-WARM_UP = 20
+WARM_UP = 5
+# Between two changes: a watcher follows the first change at once, then ten changes a second at most.
+PAUSE = 0.15
 
 
 class Follower(BasePlugin):
@@ -90,6 +92,7 @@ def measure(kind: str, url: str, listeners: int, numbers: range) -> list[float]:
         taken = []
         connection = stack.enter_context(psycopg.connect(url, autocommit=True))
         for number in numbers:
+            time.sleep(PAUSE)
             began = time.monotonic()
             connection.execute(CHANGE, [number, NAME])
             taken.append(max(answer(process, number) for process in processes) - began)

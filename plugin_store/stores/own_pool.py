@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock, Semaphore
+from contextlib import contextmanager, suppress
+from threading import Lock
 
 from plugin_store.errors import StoreUnavailableError
 
 from .connections import Cursor, connect, is_live, is_pooled, new_cursor
+
+LOOK_EVERY_SECONDS = 0.1
 
 
 class OwnPool:
@@ -37,12 +39,12 @@ class OwnPool:
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
         """Yield a cursor on a live connection; StoreUnavailableError if there is none in time."""
-        sessions = self._sessions()
-        if not sessions.reserve(self._timeout):
-            raise StoreUnavailableError(
-                f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
-            )
+        sessions, me = self._sessions(), object()
         try:
+            if not sessions.wait(me, self._timeout):
+                raise StoreUnavailableError(
+                    f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
+                )
             if self._closed:
                 raise StoreUnavailableError("the repository is closed")
             cursor = sessions.pop_live() or self._open()
@@ -55,7 +57,8 @@ class OwnPool:
             if self._closed:
                 self.close()
         finally:
-            sessions.free.release()
+            sessions.calls.pop(me, None)
+            sessions.wake_next()
 
     def close(self) -> None:
         """Close this process's connections. Those in use are closed when their calls end."""
@@ -76,26 +79,35 @@ class OwnPool:
 
 
 class _Sessions:
-    """The connections that one process has opened. They wait with a cursor each, as making one takes time."""
+    """The connections that one process has opened. They wait with a cursor each, as making one takes time.
+
+    ``calls`` holds the calls in their order: the first ``max_size`` may use a connection, the others wait. A signal
+    handler may raise at the end of any step. So each step is atomic and there is no lock to leave held. A call waits in
+    short pieces, as the step that wakes it may be missing.
+    """
 
     def __init__(self, pid: int, max_size: int) -> None:
         self._pid = pid
-        self._turn = Lock()
-        self.free = Semaphore(max_size)
+        self._max_size = max_size
+        self.calls: dict[object, Lock] = {}
         self.idle: list[Cursor] = []
 
-    def reserve(self, timeout: float) -> bool:
-        """Reserve one of max_size connections; return False if none became free in time.
+    def wait(self, call: object, timeout: float) -> bool:
+        """Wait until the call may use a connection. Return False if that takes too long."""
+        end, wake = time.monotonic() + timeout, Lock()
+        self.calls[call] = wake
+        while call not in list(self.calls)[: self._max_size]:
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            wake.acquire(timeout=min(left, LOOK_EVERY_SECONDS))
+        return True
 
-        The call that waits longest holds the turn, so a busy thread cannot overtake it again and again.
-        """
-        end = time.monotonic() + timeout
-        if not self._turn.acquire(timeout=timeout):
-            return False
-        try:
-            return self.free.acquire(timeout=max(0.0, end - time.monotonic()))
-        finally:
-            self._turn.release()
+    def wake_next(self) -> None:
+        """Wake the call that may use a connection now, after another has ended."""
+        for wake in list(self.calls.values())[self._max_size - 1 : self._max_size]:
+            with suppress(RuntimeError):  # it is awake
+                wake.release()
 
     def pop_live(self) -> Cursor | None:
         """Take the connection used last, if the server has not ended it, else the next."""

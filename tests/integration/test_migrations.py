@@ -131,7 +131,8 @@ class TestYoyo:
 
     def test_the_folder_holds_only_migrations(self) -> None:
         # yoyo would take an __init__.py for one
-        assert sorted((CHECKOUT / "migrations").iterdir()) == sorted(MIGRATIONS + ROLLBACKS)
+        files = set((CHECKOUT / "migrations").iterdir())
+        assert files - {CHECKOUT / "migrations" / "README.md"} == {*MIGRATIONS, *ROLLBACKS}
 
     @pytest.mark.parametrize("files", [MIGRATIONS, ROLLBACKS], ids=["up", "down"])
     def test_a_migration_can_be_run_twice(self, empty_url: str, files: list[Path]) -> None:

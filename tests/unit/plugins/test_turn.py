@@ -1,12 +1,9 @@
 """One change at a time: other threads wait, and exceptions of signal handlers leave the manager free."""
 
-import random
-import signal
 import sys
 from collections.abc import Callable
 from threading import Event as Flag
 from threading import Thread
-from time import monotonic
 from types import FrameType
 from typing import Any
 
@@ -157,37 +154,3 @@ def test_manager_recovers_from_exception_at_any_step(action: str) -> None:
         assert events[-1] == ("disabled", "mail"), step
         assert manager.is_enabled("base") and not manager.is_enabled("mail"), step
     assert step > 100
-
-
-@ignores_unraisable
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no interval timers here")
-def test_manager_is_free_after_exceptions_of_signal_handler() -> None:
-    manager = restored()
-    armed, hits, end = False, 0, monotonic() + 1.5
-
-    def handler(*_: object) -> None:
-        if armed:
-            raise TimeLimitError
-
-    before = signal.signal(signal.SIGALRM, handler)
-    numbers = random.Random(1)
-    try:
-        while monotonic() < end:
-            try:
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, numbers.uniform(0.00001, 0.0003))
-                    armed = True
-                    (manager.enable_plugin if hits % 2 else manager.disable_plugin)("mail")
-                finally:
-                    armed = False
-            except Exception:
-                hits += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert hits > 10
-    manager.wait_seconds = 1
-    in_thread(manager.disable_plugin, "mail")
-    events = events_of(manager)
-    in_thread(manager.enable_plugin, "mail")
-    assert events[-1] == ("enabled", "mail")

@@ -224,5 +224,5 @@ def _start_in_child() -> None:
         watcher.start()
 
 
-if hasattr(os, "register_at_fork"):  # pragma: no branch  (Windows has no fork)
+if hasattr(os, "register_at_fork"):  # Windows has no fork
     os.register_at_fork(after_in_child=_start_in_child)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
-import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -268,35 +265,3 @@ def test_password_hidden_in_dbname_is_refused(database_url: str, caplog: pytest.
     with caplog.at_level(logging.DEBUG), pytest.raises(InvalidDatabaseURLError) as caught:
         connect(f"host={host} dbname=postgresql://me:hunter2@{host}/x")
     assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__) + caplog.text
-
-
-class TimeLimitError(Exception):
-    """What a signal handler raises, as Celery's soft time limit does."""
-
-
-def test_pool_is_whole_after_exceptions_of_signal_handler(database_url: str) -> None:
-    armed, hits, end = False, 0, time.monotonic() + 3
-
-    def interrupt(*_: object) -> None:
-        if armed:
-            raise TimeLimitError
-
-    before = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        with PluginConfigRepository.open(database_url, max_size=1, timeout=2) as repository:
-            while time.monotonic() < end:
-                try:
-                    try:
-                        signal.setitimer(signal.ITIMER_REAL, random.uniform(0.00001, 0.001))
-                        armed = True
-                        repository.get_by_name("mail")
-                    finally:
-                        armed = False
-                except (TimeLimitError, StoreError):
-                    hits += 1
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            assert repository.get_by_name("mail") is None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    assert hits

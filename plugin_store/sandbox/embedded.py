@@ -28,7 +28,7 @@ KEEPER = """
 start() {
     initdb -D data -U postgres -A scram-sha-256 --pwfile=password -E UTF8 --locale=C --no-sync || return
     printf '%s\\n' "listen_addresses = ''" "unix_socket_directories = '$PWD'" 'unix_socket_permissions = 0700' \\
-        'max_connections = 200' 'shared_buffers = 32MB' 'dynamic_shared_memory_type = mmap' \\
+        'max_connections = 250' 'shared_buffers = 32MB' 'dynamic_shared_memory_type = mmap' \\
         'fsync = off' 'synchronous_commit = off' 'full_page_writes = off' >>data/postgresql.conf
     postgres -D data & server=$!
     until grep -qs ready data/postmaster.pid; do kill -0 $server && sleep 0.05 || return; done

@@ -5,20 +5,28 @@
 on the database that DATABASE_URL names, migrated, or else on an embedded one. Each listener is a process of its
 own. A worker has a repository, a manager with one plugin, and a PluginWatcher. A bare one LISTENs on a
 connection, and reads the row when it is told. The two kinds take turns. The clock starts before the UPDATE is sent
-and stops when the last process has the new config, a worker in on_config_changed; the next change comes when
-all have the last one.
+and stops when the last process has the new config, a worker in on_config_changed. The next change comes PAUSE seconds
+after all have the last one.
+
+Two more figures show that the cost of a change depends on the watchers, and not on the table. One is the time with
+10,000 rows in the table, as a multiple of the time with 100. The other is the CPU time that the server spends on a
+change with 200 watchers and 10,000 rows, as a multiple of that with 20 (Linux, if the server is on this machine).
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import ExitStack
-from statistics import quantiles
+from pathlib import Path
+from statistics import median, quantiles
+from threading import Lock
 from typing import Any
 
 import psycopg
@@ -33,6 +41,7 @@ READ = "SELECT plugin_name, status, config FROM plugin_config WHERE plugin_name 
 WARM_UP = 5
 # Between two changes: a watcher follows the first change at once, then ten changes a second at most.
 PAUSE = 0.15
+LOCK = Lock()
 
 
 class Follower(BasePlugin):
@@ -42,6 +51,22 @@ class Follower(BasePlugin):
 
     def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         say(new["number"])
+
+
+class Counting(BasePlugin):
+    """Says when all watchers of this process have a change."""
+
+    metadata = PluginMetadata(NAME, "1.0.0", "plugin_store", "Says when all watchers have a change.")
+
+    def __init__(self, followed: Counter[int], count: int) -> None:
+        super().__init__()
+        self._followed, self._count = followed, count
+
+    def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        with LOCK:
+            self._followed[new["number"]] += 1
+            if self._followed[new["number"]] == self._count:
+                say(new["number"])
 
 
 def say(what: object) -> None:
@@ -99,6 +124,77 @@ def measure(kind: str, url: str, listeners: int, numbers: range) -> list[float]:
         return taken[WARM_UP:]
 
 
+def fill(url: str, rows: int) -> None:
+    """Have this many enabled rows of other plugins in the table."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DELETE FROM plugin_config WHERE plugin_name <> %s", [NAME])
+        connection.execute(
+            """INSERT INTO plugin_config (plugin_name, status)
+               SELECT 'other ' || number, 'enabled' FROM generate_series(1, %s) AS number""",
+            [rows],
+        )
+        connection.execute("VACUUM ANALYZE plugin_config")
+
+
+def crowd(url: str, count: int) -> None:
+    """Be this many watchers in one process, until stdin ends. Say which change all of them have."""
+    followed: Counter[int] = Counter()
+    with ExitStack() as stack:
+        watchers = []
+        for _ in range(count):
+            manager = PluginManager()
+            manager.register_plugin(Counting(followed, count))
+            manager.initialize_plugin(NAME)
+            watchers.append(stack.enter_context(PluginWatcher(manager, url, resync_seconds=3600)))
+        while not all(watcher.healthy for watcher in watchers):
+            time.sleep(0.1)
+        say("ready")
+        sys.stdin.read()
+
+
+def server_cpu(url: str, count: int, numbers: range) -> float:
+    """Return the seconds of CPU time that the server's sessions spend on a change with this many watchers."""
+    command = [sys.executable, __file__, "--be=crowd", f"--listeners={count}"]
+    env = os.environ | {"DATABASE_URL": url}
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env) as process,
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+        answer(process, "ready")
+        time.sleep(1)
+        pids = [
+            pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'client%'")
+        ]
+        began = sum(map(cpu_of, pids))
+        for number in numbers:
+            connection.execute(CHANGE, [number, NAME])
+            answer(process, number)
+            time.sleep(PAUSE)
+        spent = sum(map(cpu_of, pids)) - began
+        process.terminate()
+    return spent / len(numbers)
+
+
+def cpu_of(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def costs(url: str, listeners: int, number: int) -> None:
+    """Print what a change costs with more rows, and with more watchers."""
+    times = {}
+    for rows in (100, 10_000):
+        fill(url, rows)
+        times[rows] = median(measure("watch", url, listeners, range(number, number + WARM_UP + 30)))
+        number += WARM_UP + 30
+    print(f"10,000 rows against 100: {times[10_000] / times[100]:.2f} x the time, at most 2")
+    with psycopg.connect(url) as connection:
+        is_local = Path(f"/proc/{connection.info.backend_pid}/schedstat").exists()
+    if is_local:
+        cpu = {count: server_cpu(url, count, range(number + count, number + count + 20)) for count in (20, 200)}
+        print(f"200 watchers against 20: {cpu[200] / cpu[20]:.2f} x the CPU time of the server, at most 10")
+    fill(url, 0)
+
+
 def answer(process: subprocess.Popen[str], what: object) -> float:
     assert process.stdout is not None
     said, _, when = process.stdout.readline().partition(" ")
@@ -117,6 +213,7 @@ def compare(url: str, listeners: int, changes: int, turns: int) -> None:
             taken[kind] += measure(kind, url, listeners, range(number, number + each))
             number += each
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    costs(url, listeners, number)
     print(f"{platform.platform()}, {os.cpu_count()} cores, load average {load}")
     print(f"CPython {platform.python_version()}, psycopg {psycopg.__version__} ({psycopg.pq.__impl__}), ", end="")
     print(f"PostgreSQL {server}, plugin_store {__version__}")
@@ -137,10 +234,13 @@ def main() -> None:
     parser.add_argument("--listeners", type=int, default=8)
     parser.add_argument("--changes", type=int, default=200, help="of each kind")
     parser.add_argument("--turns", type=int, default=4, help="of each kind")
-    parser.add_argument("--be", choices=["watch", "listen"], help=argparse.SUPPRESS)
+    parser.add_argument("--be", choices=["watch", "listen", "crowd"], help=argparse.SUPPRESS)
     args = parser.parse_args()
     url = os.environ.get("DATABASE_URL", "")
-    if args.be:
+    logging.getLogger("plugin_store").setLevel(logging.ERROR)  # the rows of other plugins cause a warning each
+    if args.be == "crowd":
+        crowd(url, args.listeners)
+    elif args.be:
         {"watch": watch, "listen": listen}[args.be](url)
     elif url:
         compare(url, args.listeners, args.changes, args.turns)

@@ -53,10 +53,8 @@ class Follower(BasePlugin):
         say(new["number"])
 
 
-class Counting(BasePlugin):
+class Counting(Follower):
     """Says when all watchers of this process have a change."""
-
-    metadata = PluginMetadata(NAME, "1.0.0", "plugin_store", "Says when all watchers have a change.")
 
     def __init__(self, followed: Counter[int], count: int) -> None:
         super().__init__()
@@ -165,18 +163,15 @@ def server_cpu(url: str, count: int, numbers: range) -> float:
         pids = [
             pid for (pid,) in connection.execute("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'client%'")
         ]
-        began = sum(map(cpu_of, pids))
+        files = [Path(f"/proc/{pid}/schedstat") for pid in pids]
+        began = sum(int(file.read_text().split()[0]) for file in files)
         for number in numbers:
             connection.execute(CHANGE, [number, NAME])
             answer(process, number)
             time.sleep(PAUSE)
-        spent = sum(map(cpu_of, pids)) - began
+        spent = sum(int(file.read_text().split()[0]) for file in files) - began
         process.terminate()
-    return spent / len(numbers)
-
-
-def cpu_of(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    return spent / 1e9 / len(numbers)
 
 
 def costs(url: str, listeners: int, number: int) -> None:

@@ -1,1 +1,1 @@
-"""The life cycle of plugins. Knows stores by their protocol only: no SQL, no psycopg."""
+"""The life cycle of plugins. Uses stores through their protocol only, without SQL or psycopg."""

@@ -1,4 +1,4 @@
-"""One sync: bring the plugins of this process to what the rows say."""
+"""One sync: makes the plugins of this process match the rows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .managed import Managed
 from .plan import Plan, dependency_missing, make_plan
 from .plugin import PluginStatus
 
-# The origin of a change: asked of this manager, or found in the store.
+# The origin of a change: a call of this manager, or a row in the store.
 LOCAL = "local"
 STORED = "stored"
 
@@ -22,9 +22,8 @@ STORED = "stored"
 class SyncReport:
     """The outcome of a sync.
 
-    ``restored`` are the plugins that should run and do, dependencies first. ``skipped`` maps a plugin that should run
-    but was not tried to the reason, such as a missing dependency or a refused config. ``failed`` maps a plugin in
-    ERROR to what its hook raised.
+    ``restored`` lists the plugins that run, dependencies first. ``skipped`` maps each plugin that should run but was
+    not started to the reason, such as a missing dependency. ``failed`` maps each plugin in ERROR to its hook's error.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -35,10 +34,9 @@ class SyncReport:
 class Sync:
     """Applies rows to plugins, once.
 
-    ``asked`` maps each plugin that is to be enabled whatever its row says to the function that stores this.
-    ``configured`` is the plugin whose config was changed here. With ``retry_failed``, plugins in ERROR are tried
-    again although their rows have not changed. After ``run``, ``report`` has the outcome, and ``errors`` the error of
-    each plugin that is not as it should be.
+    ``asked`` maps each plugin that the caller enables to the function that stores its status. ``configured`` is the
+    plugin whose config the caller changed. With ``retry_failed``, plugins in ERROR are tried again even if their
+    rows have not changed. ``run`` fills ``report``, and ``errors`` with the error of each plugin.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class Sync:
         self._blocked: dict[str, str] = {}
 
     def run(self) -> None:
-        """Stop what should not run, then hand out configs, then start what should run."""
+        """Stop plugins that should not run, apply configs, then start plugins that should run."""
         settings = self._check()
         plan = self._plan()
         self._stop(plan, {})
@@ -74,7 +72,7 @@ class Sync:
         self._fill_report(plan)
 
     def _check(self) -> dict[str, Any]:
-        """Return the settings of each plugin that may get its stored config. Block the plugins that refuse theirs."""
+        """Validate the stored configs and return the settings. Block each plugin that refuses its config."""
         settings = {}
         for name in self._needs:
             managed, stored = self._plugins[name], self._stored(name)
@@ -89,7 +87,7 @@ class Sync:
         return settings
 
     def _configure(self, settings: Mapping[str, Any]) -> dict[str, BaseException]:
-        """Give the plugins their stored configs. Return what on_config_changed raised, by plugin."""
+        """Apply the stored configs. Return the errors of on_config_changed, by plugin."""
         raised = {}
         for name, parsed in settings.items():
             origin = LOCAL if name == self._configured else STORED
@@ -130,7 +128,7 @@ class Sync:
         for name, managed in self._plugins.items():
             reason = None if managed.enabled else plan.skip.get(name)
             if self._is_row(name, DISABLED) and managed.plugin.status is PluginStatus.INITIALIZED:
-                managed.plugin.disable()  # its status tells that the row is disabled; no hook runs
+                managed.plugin.disable()  # the status shows the disabled row; no hook runs
             if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
                 self.report.failed[name] = managed.failure.text
             else:
@@ -143,7 +141,7 @@ class Sync:
         return make_plan(self._wanted, self._needs, running, self._blocked)
 
     def _is_held(self, managed: Managed) -> bool:
-        """Return whether the plugin failed, and nothing says to try it again."""
+        """Return whether the plugin failed and should not be tried again."""
         failure = managed.failure
         if failure is None or self._retry_failed or managed.name in self._asked:
             return False

@@ -1,6 +1,6 @@
 """Plugins that installed packages name as entry points.
 
-PluginManager.discover alone loads this module: importlib.metadata costs more than all the rest.
+Only PluginManager.discover imports this module, because importing importlib.metadata is slow.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DiscoveryReport:
-    """The outcome for the entry points of a group.
+    """The outcome of a discovery.
 
-    ``registered`` are the plugins that are registered and initialized now, in that order. ``skipped`` maps each other
-    entry point, as its package writes it (``name = module:attribute``), to the reason.
+    ``registered`` lists the new plugins, in the order of registration. ``skipped`` maps each other entry point, written
+    ``name = module:attribute``, to the reason.
     """
 
     registered: list[str] = field(default_factory=list)
@@ -31,17 +31,17 @@ class DiscoveryReport:
 
 
 def discover(manager: PluginManager, group: str) -> DiscoveryReport:
-    """Initialize and register the plugins of a group, by name of the entry point.
+    """Initialize and register the plugins of a group, ordered by entry point name.
 
-    An entry point names a BasePlugin class, or a callable that returns a BasePlugin. An entry point that cannot be
-    imported, made, initialized or registered is logged and is in the report, and does not stop the others.
+    An entry point names a BasePlugin class, or a callable that returns a BasePlugin. If an entry point
+    fails, the log and the report say why, and the others are registered.
     """
     report = DiscoveryReport()
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
         line = f"{entry.name} = {entry.value}"
         try:
             plugin = _make(entry)
-            plugin.initialize()  # before it is registered, so a plugin that fails is never registered
+            plugin.initialize()  # before registration, so a plugin that fails here is not registered
             manager.register_plugin(plugin)
         except (Exception, SystemExit) as exc:
             logger.error("entry point %r of %r is skipped", line, group, exc_info=exc)

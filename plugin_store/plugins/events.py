@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class EventPriority(Enum):
-    """When a listener is called, among the listeners of one event: HIGHEST first."""
+    """The order in which an event's listeners are called: HIGHEST first."""
 
     HIGHEST = 1
     HIGH = 2
@@ -32,7 +32,7 @@ class Event:
     propagation_stopped: bool = False
 
     def stop_propagation(self) -> None:
-        """Keep the event from the listeners that have not been called yet."""
+        """Call none of the remaining listeners."""
         self.propagation_stopped = True
 
 
@@ -45,11 +45,10 @@ class EventListener:
 
 
 class EventDispatcher:
-    """Calls the listeners of an event by priority, and within a priority in the order in which they were added.
+    """Calls the listeners of an event by priority. Within a priority, the first added is called first.
 
-    Listeners may be added and removed from any thread, and from a listener. A dispatch calls the listeners that
-    were there when it began. Each list is changed by atomic steps only, so there is no lock that a fork could
-    leave held.
+    Threads and listeners may add and remove listeners at any time. A dispatch calls the listeners that were present
+    when it began. Each list changes by atomic steps, so there is no lock that a fork could leave held.
     """
 
     def __init__(self) -> None:
@@ -58,15 +57,15 @@ class EventDispatcher:
     def add_listener(
         self, name: str, callback: Callable[[Event], object], priority: EventPriority = EventPriority.NORMAL
     ) -> None:
-        """Have ``callback(event)`` called for each event of this name. A callback added twice is called twice.
+        """Call ``callback(event)`` for each event of this name. A callback added twice is called twice.
 
-        Raises TypeError for an ``async def`` function, as nothing would await it.
+        Raises TypeError for an ``async def`` function, because nothing would await it.
         """
         refuse_async(callback, f"the listener of {name!r}")
         self._listeners.setdefault(name, []).append(EventListener(callback, priority))
 
     def remove_listener(self, name: str, callback: Callable[[Event], object]) -> None:
-        """Remove the callback from this event. Does nothing if it is not there."""
+        """Remove the callback from this event, if it is there."""
         listeners = self._listeners.get(name, [])
         for listener in list(listeners):
             if listener.callback == callback:
@@ -84,7 +83,7 @@ class EventDispatcher:
     def dispatch(self, event: Event) -> Event:
         """Call the event's listeners until one stops it, and return the event.
 
-        A listener that raises is logged and does not stop the others. KeyboardInterrupt is passed on.
+        If a listener raises, the error is logged and the others are called. KeyboardInterrupt is raised.
         """
         for listener in self.get_listeners(event.name):
             if event.propagation_stopped:

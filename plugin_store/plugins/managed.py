@@ -1,4 +1,4 @@
-"""One registered plugin, and the two functions that change it: ``switch`` its status, ``configure`` its config."""
+"""One registered plugin. ``switch`` starts and stops it, ``configure`` changes its config."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ logger = logging.getLogger(__name__)
 
 Note = Callable[..., None]
 
-# A name of its own, because looking up a member of an Enum takes longer than all the rest of ``enabled``.
+# Looking up an Enum member takes longer than the rest of ``enabled``, so do it once.
 RUNNING = PluginStatus.ENABLED
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a plugin is in ERROR, and its row at that moment."""
+    """Why a plugin is in ERROR, and its row when it failed."""
 
     text: str
     row: PluginConfig | None
@@ -56,12 +56,12 @@ class Managed:
 
     @property
     def needs(self) -> list[str]:
-        """The names of the plugins that it depends on."""
+        """The names of the plugin's dependencies."""
         return self.plugin.metadata.dependencies or []
 
     @property
     def _config(self) -> dict[str, Any]:
-        """The merged config. Its containers are shared with the layers."""
+        """The merged config. It shares lists and dicts with the layers."""
         return self.plugin._merged(self.plugin._stored, self.plugin._pending)
 
     def has_stored(self, stored: Mapping[str, Any]) -> bool:
@@ -69,13 +69,13 @@ class Managed:
         return same_json(self.plugin._stored, stored)
 
     def storable(self, config: dict[str, Any]) -> dict[str, Any]:
-        """Return a copy of a config, or raise InvalidConfigError if it cannot or must not be stored."""
+        """Return a copy of a config. Raises InvalidConfigError if it cannot be stored or holds a plain secret."""
         checked = checked_config(self.name, config)
         refuse_plain_secrets(self.name, checked, self.plugin.metadata.secret_keys)
         return checked
 
     def check(self, stored: Mapping[str, Any], pending: Mapping[str, Any]) -> Any:
-        """Return the settings that validate_config makes of a config.
+        """Run validate_config on a config and return the settings.
 
         Raises UnresolvedReferenceError, or InvalidConfigError if validate_config raises.
         """
@@ -92,7 +92,7 @@ class Managed:
         raise InvalidConfigError(f"plugin {self.name!r} refuses this config: {text}") from (None if secret else error)
 
     def configure(self, stored: dict[str, Any], settings: Any, origin: str) -> BaseException | None:
-        """Give the plugin a stored config that has been checked. Return what on_config_changed raises."""
+        """Give the plugin a checked config. Return the error of on_config_changed, or None."""
         plugin, old = self.plugin, self._config
         plugin._stored, plugin.settings = stored, settings
         new = self._config
@@ -114,10 +114,10 @@ class Managed:
     def switch(
         self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None
     ) -> BaseException | None:
-        """Start or stop the plugin: run the hook, ``commit``, note the event. Return what the hook raised.
+        """Start or stop the plugin: run the hook, call ``commit``, queue the event. Return the hook's error, or None.
 
-        Every change of a status is made here. If on_enable raises, nothing is committed. If commit raises, the hook
-        is undone by its counterpart, and the error of commit is raised.
+        If on_enable raises, ``commit`` is not called. If ``commit`` raises, the opposite hook undoes the change and
+        the error of ``commit`` is raised.
         """
         plugin, before, was_enabled = self.plugin, self.plugin.status, self.enabled
         turn, undo = (plugin.enable, plugin.disable) if on else (plugin.disable, plugin.enable)
@@ -149,7 +149,7 @@ class Managed:
         return error
 
     def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:
-        """Put the plugin in ERROR, and say why: in an event, and in the log if the reason is new."""
+        """Set the status to ERROR and queue plugin.failed. Log the reason if it is new."""
         secret = self._may_show_secret(self._config)
         text = f"{hook} raised {text_of(error, secret=secret)}"
         if self.failure is None or self.failure.text != text:
@@ -159,13 +159,13 @@ class Managed:
         self._note("failed", self.name, reason=text)
 
     def skip(self, reason: str | None) -> None:
-        """Log why the plugin does not run, if the reason is new. None: it need not run, or it runs."""
+        """Log why the plugin is skipped, if the reason is new. None means that it is not skipped."""
         if reason is not None and self._skipped != reason:
             logger.warning("plugin %r is not enabled: %s", self.name, reason)
         self._skipped = reason
 
     def _may_show_secret(self, config: Mapping[str, Any]) -> bool:
-        """Return whether an error could show a secret of this config, or of one that the plugin had before."""
+        """Return whether an error may show a secret of this config or of an earlier one."""
         self._had_secret = self._had_secret or holds_secret(config, self.plugin.metadata.secret_keys)
         return self._had_secret
 

@@ -1,4 +1,4 @@
-"""The plugin manager: makes one change at a time, then announces it."""
+"""The plugin manager. It makes one change at a time, then announces it."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 
 
 class PluginManager(Registry):
-    """Registers plugins and takes them through their life cycle. What it stores outlives the process.
+    """Registers, starts, stops and configures plugins, and stores their state.
 
     ``event_dispatcher`` announces plugin.registered, .initialized, .enabled, .disabled, .config_changed and .failed.
-    Each event's data has ``plugin_name``. That of failed has ``reason``. That of the three before it has ``before``,
-    ``after`` and ``origin``: "local" if this manager was asked for the change, "stored" if the store had it.
-    ``config_repo`` is a PluginConfigStore; without one, an InMemoryPluginConfigStore is used.
+    The data of each event has ``plugin_name``; plugin.failed adds ``reason``. Enabled, disabled and config_changed add
+    ``before``, ``after`` and ``origin``: "local" for a call of this manager, "stored" for a change in the store.
+    ``config_repo`` is a PluginConfigStore, by default an InMemoryPluginConfigStore.
 
-    The manager is thread-safe and makes one change at a time. Hooks run during a change: they may read the manager,
-    and PluginStateError refuses their changes. Listeners run after the change, in order, and may do anything. If a
-    dispatch is under way already, it takes over the new events. A change waits up to ``wait_seconds`` for another
-    thread's change, then raises PluginStateError. Methods that store raise the store's errors.
+    The manager is thread-safe and makes one change at a time. Hooks run during a change. They may read the manager,
+    but its changing methods raise PluginStateError in a hook. Listeners run after the change, in order, and may
+    change plugins. If a dispatch is already running, it dispatches the new events. A change waits ``wait_seconds`` for
+    another thread's change, then raises PluginStateError. Methods that store raise the store's errors.
     """
 
     wait_seconds = 60.0
@@ -56,10 +56,10 @@ class PluginManager(Registry):
 
     @one_change
     def register_plugin(self, plugin: BasePlugin) -> None:
-        """Make a plugin known, and announce plugin.registered (and plugin.initialized if it is so already).
+        """Register a plugin and announce plugin.registered. If it is initialized, announce plugin.initialized too.
 
-        Raises PluginAlreadyRegisteredError for a second plugin of that name, InvalidNameError, and TypeError for an
-        object that is not a plugin, or whose hook is an ``async def`` function.
+        Raises PluginAlreadyRegisteredError if the name is taken, InvalidNameError, and TypeError if the object is not
+        a plugin or a hook is an ``async def`` function.
         """
         check_plugin(plugin)
         name = plugin.metadata.name
@@ -69,7 +69,7 @@ class PluginManager(Registry):
         if plugin.status is PluginStatus.DISCOVERED:
             plugin._status = PluginStatus.REGISTERED
         self._plugins[name] = Managed(plugin, self._note)
-        self._rows.strangers.pop(name, None)
+        self._rows.unregistered.pop(name, None)
         self._note("registered", name)
         if plugin._initialized:
             self._note("initialized", name)
@@ -87,9 +87,9 @@ class PluginManager(Registry):
 
     @one_change
     def enable_plugin(self, name: str) -> None:
-        """Enable a plugin, store this with its pending config, and announce plugin.enabled.
+        """Enable a plugin, store its status and pending config, and announce plugin.enabled.
 
-        The other plugins are synced too, so plugins that wait for this one start. Repeating the call has no effect.
+        Then sync the other plugins, so that plugins which wait for this one start. Repeating the call has no effect.
         If on_enable raises, nothing is stored and the plugin is in ERROR. If storing fails, on_disable undoes it.
         Raises PluginNotFoundError; PluginStateError ("Cannot enable") if the plugin was never initialized;
         DependencyError; InvalidConfigError or UnresolvedReferenceError for its config; and what on_enable raises.
@@ -107,14 +107,14 @@ class PluginManager(Registry):
 
     @one_change
     def disable_plugin(self, name: str) -> None:
-        """Disable a plugin, store this with its pending config, and announce plugin.disabled. Then sync the others.
+        """Disable a plugin, store its status and pending config, and announce plugin.disabled. Then sync the others.
 
-        Repeating the call has no effect. Nothing that concerns other plugins delays or prevents it. If on_disable
-        raises, the row is disabled and the plugin is in ERROR. If storing fails, on_enable undoes it. Raises
-        PluginNotFoundError; DependencyError while enabled plugins depend on it; and what on_disable raises.
+        Repeating the call has no effect. Failures of other plugins do not prevent it. If on_disable raises, the row is
+        disabled and the plugin is in ERROR. If storing fails, on_enable undoes it. Raises PluginNotFoundError;
+        DependencyError while enabled plugins depend on it; and what on_disable raises.
         """
         managed = self._get(name)
-        if self._dependents(name):  # they may have been disabled elsewhere
+        if self._dependents(name):  # another process may have disabled them
             self._rows.read(self._store)
             self._apply()
         if dependents := self._dependents(name):
@@ -125,17 +125,17 @@ class PluginManager(Registry):
             self._rows.read(self._store)
             self._apply()
         except StoreError as exc:
-            logger.error("plugin %r is disabled; the others are not synced: %s", name, exc)
+            logger.error("plugin %r is disabled, but the other plugins are not synced: %s", name, exc)
         if error is not None:
             raise error
 
     @one_change
     def save_config(self, name: str, config: dict[str, Any]) -> None:
-        """Check a config, replace the stored config by it, and give it to the plugin. Drops the pending config.
+        """Validate a config, store it in place of the old one, and apply it. Drops the pending config.
 
-        Before anything changes, raises PluginNotFoundError; UnresolvedReferenceError; and InvalidConfigError for a
-        config that cannot be stored, has a plain value under a secret key or is refused by validate_config. Raises
-        what on_config_changed raises; then the config is stored, and the plugin is in ERROR.
+        Before anything changes, raises PluginNotFoundError; UnresolvedReferenceError; and InvalidConfigError if the
+        config cannot be stored, has a plain secret, or is refused by validate_config. If on_config_changed raises,
+        the config is stored, the plugin is in ERROR, and the caller gets the error.
         """
         managed = self._get(name)
         checked, pending = managed.storable(config), dict(managed.plugin._pending)
@@ -146,8 +146,8 @@ class PluginManager(Registry):
     def update_config(self, name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> None:
         """Set the top-level keys of ``changes`` in a plugin's stored config, and remove the keys of ``remove``.
 
-        The pending config is stored along. Other keys stay, whatever other processes write meanwhile. Raises the
-        errors of save_config.
+        Stores the pending config too. Other keys stay, even if another process changes them at the same time.
+        Raises the errors of save_config.
         """
         managed = self._get(name)
         pending = dict(managed.plugin._pending)
@@ -167,10 +167,10 @@ class PluginManager(Registry):
 
     @one_change
     def enable_defaults(self, *names: str) -> list[str]:
-        """Enable those of the named plugins that have no row yet, and return their names.
+        """Enable each named plugin that has no row, and return the names of the enabled ones.
 
-        A row is the operator's decision and stands. What fails is in ``last_report`` and in the log, and does not
-        keep the others from starting. Raises PluginNotFoundError.
+        An existing row is an operator's decision and does not change. Failures are in ``last_report`` and the log, and
+        the other plugins start. Raises PluginNotFoundError.
         """
         found = {name: self._get(name) for name in names}
         self._rows.read(self._store)
@@ -186,12 +186,12 @@ class PluginManager(Registry):
         names: Iterable[str] | None = None,
         retry_failed: bool = False,
     ) -> SyncReport:
-        """Bring this process's plugins to what the store says, and return a report. Rows stay as they are.
+        """Make this process's plugins match the store, and return a report. Does not change rows.
 
-        ``store`` is read instead of the manager's own. ``names`` are the only plugins whose rows have changed since
-        the last sync. With ``retry_failed``, plugins in ERROR are tried again although their rows have not changed.
-        What fails is in the report and in the log, and does not stop the others. If the store cannot be read, its
-        error is raised and nothing changes.
+        ``store`` is read instead of the manager's own. ``names`` are the plugins whose rows have changed since the
+        last sync, None for all. With ``retry_failed``, plugins in ERROR are tried again even if their rows have not
+        changed. Failures are in the report and the log, and do not stop other plugins. If the store cannot be read,
+        its error is raised and nothing changes.
         """
         self._rows.read(self._store if store is None else store, names)
         self._apply(retry_failed=retry_failed)
@@ -213,7 +213,7 @@ class PluginManager(Registry):
         )
         sync.run()
         self._report = sync.report
-        sync.report.skipped.update(self._rows.strangers)
+        sync.report.skipped.update(self._rows.unregistered)
         return sync.errors
 
     def _save(self, managed: Managed, status: str) -> None:
@@ -224,7 +224,7 @@ class PluginManager(Registry):
         except InvalidConfigError as exc:
             if status == ENABLED:
                 raise
-            logger.error("plugin %r is disabled, its pending config is not stored: %s", managed.name, exc)
+            logger.error("plugin %r is disabled, but its pending config is not stored: %s", managed.name, exc)
             pending = values = {}
         self._store.save(managed.name, status, values)
         managed.plugin._keep(pending)
@@ -232,18 +232,18 @@ class PluginManager(Registry):
         self._rows.put(managed.name, replace(row, status=status, config={**row.config, **values}))
 
     def _add(self, managed: Managed) -> None:
-        """Store a row for a default plugin, unless another process made it meanwhile."""
+        """Insert an enabled row for a default plugin, unless another process has inserted one."""
         pending = dict(managed.plugin._pending)
         values = managed.storable(pending)
         row = self._store.add(managed.name, ENABLED, values)
         self._rows.put(managed.name, row)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
-        if row.config == values:  # else the row is another process's
+        if row.config == values:  # else another process inserted the row
             managed.plugin._keep(pending)
 
     def _take(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
-        """Apply a row whose config was stored here. ``pending`` are the keys that it replaces."""
+        """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
         managed.plugin._keep(pending)
         self._rows.put(managed.name, row)
         if error := self._apply(configured=managed.name).get(managed.name):

@@ -1,4 +1,4 @@
-"""What a sync has to do: a pure function of what should run, what runs and what depends on what."""
+"""Plans a sync: a pure function of wanted plugins, running plugins and dependencies."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ NOT_HERE = "not registered and initialized here"
 
 
 class Plan(NamedTuple):
-    """What a sync does.
+    """The steps of a sync.
 
-    ``stop`` are the plugins to stop, dependents first. ``run`` are the plugins that should run afterwards,
-    dependencies first. ``skip`` maps each other wanted plugin to the reason why it cannot run.
+    ``stop`` lists the plugins to stop, dependents first. ``run`` lists the plugins that should run, dependencies
+    first. ``skip`` maps each wanted plugin that cannot run to the reason.
     """
 
     stop: list[str]
@@ -24,10 +24,10 @@ class Plan(NamedTuple):
 def make_plan(
     wanted: Collection[str], needs: Mapping[str, Collection[str]], running: Set[str], blocked: Mapping[str, str]
 ) -> Plan:
-    """Plan for the ``wanted`` plugins, in time linear in plugins and dependencies.
+    """Return a plan for the ``wanted`` plugins. The time is linear in plugins and dependencies.
 
-    ``needs`` maps each initialized plugin to the names that it depends on. ``running`` are the plugins that are
-    enabled now. ``blocked`` maps plugins that cannot run to the reason, such as a refused config.
+    ``needs`` maps each initialized plugin to its dependencies. ``running`` lists the enabled plugins. ``blocked``
+    maps plugins that must not run to the reason, such as a refused config.
     """
     possible = {name: needs[name] for name in sorted(wanted) if name in needs and name not in blocked}
     run = dependency_order(possible)
@@ -38,14 +38,14 @@ def make_plan(
     reasons = _reasons({name: need for name, need in missing.items() if need is not None})
     skip |= {name: reasons[name] for name in possible if name not in able}
     running_order = dependency_order({name: running & set(needs.get(name, ())) for name in sorted(running)})
-    cyclic = sorted(running - set(running_order))  # if metadata changed while the plugins ran
+    cyclic = sorted(running - set(running_order))  # a plugin changed its metadata while it ran
     return Plan([name for name in [*cyclic, *reversed(running_order)] if name not in able], run, skip)
 
 
 def dependency_order(needs: Mapping[str, Collection[str]]) -> list[str]:
     """Return the names that can run, dependencies first.
 
-    A name cannot run if it needs a name that is missing from ``needs``, or itself by way of others.
+    A name cannot run if it is in a cycle, or if a dependency cannot run or is missing from ``needs``.
     """
     waiting = {name: len(set(needed)) for name, needed in needs.items()}
     dependents: dict[str, list[str]] = {}
@@ -64,7 +64,7 @@ def dependency_order(needs: Mapping[str, Collection[str]]) -> list[str]:
 
 
 def dependency_missing(name: str) -> str:
-    """Return the reason of a plugin whose dependency does not run."""
+    """Return the reason to skip a plugin: its dependency ``name`` does not run."""
     return f"Dependency {name!r} not enabled"
 
 
@@ -73,9 +73,9 @@ def _first_missing(needed: Collection[str], able: Set[str]) -> str | None:
 
 
 def _reasons(missing: Mapping[str, str]) -> dict[str, str]:
-    """Return the reason for each plugin; ``missing`` maps it to the first dependency that cannot run.
+    """Return the reason to skip each plugin. ``missing`` maps a plugin to its first dependency that cannot run.
 
-    Following ``missing`` from plugin to plugin ends outside of it, or goes round in a cycle.
+    Each path through ``missing`` leaves the dict or ends in a cycle.
     """
     reasons = {name: dependency_missing(need) for name, need in missing.items()}
     seen: set[str] = set()

@@ -20,12 +20,12 @@ HOOKS = ("initialize", "validate_config", "on_enable", "on_disable", "on_config_
 
 
 class PluginStatus(Enum):
-    """Where a plugin in memory is in its life cycle."""
+    """A plugin's status in this process."""
 
     DISCOVERED = "discovered"
-    """Made, but not yet registered with a manager."""
+    """Created, but not registered with a manager."""
     REGISTERED = "registered"
-    """Known to a manager, but not yet initialized."""
+    """Registered, but not initialized."""
     INITIALIZED = "initialized"
     """Has its defaults and may be enabled."""
     ENABLED = "enabled"
@@ -38,10 +38,10 @@ class PluginStatus(Enum):
 
 @dataclass
 class PluginMetadata:
-    """What identifies and describes a plugin.
+    """A plugin's name and description.
 
-    ``dependencies`` are the names of the plugins that must be enabled before it. ``secret_keys`` are top-level keys
-    of its config under which the manager stores references only.
+    ``dependencies`` lists the plugins that must be enabled first. ``secret_keys`` lists top-level config keys. Under
+    these keys, the manager stores only references.
     """
 
     name: str
@@ -59,10 +59,10 @@ class PluginMetadata:
 
 
 class BasePlugin:
-    """A plugin: derive from this class, set ``metadata``, and override the hooks that you need.
+    """A plugin. Derive from this class, set ``metadata``, and override the hooks that you need.
 
-    The hooks are on_enable, on_disable, on_config_changed and validate_config: plain functions. The manager calls one
-    hook at a time, and a hook that hangs holds up the manager. A hook may read the manager but not change it.
+    The hooks on_enable, on_disable, on_config_changed and validate_config are plain functions. The manager runs one
+    hook at a time, so a hook that hangs blocks the manager. A hook may read the manager but not change it.
     A subclass with an ``__init__`` calls ``super().__init__()``.
     """
 
@@ -70,12 +70,12 @@ class BasePlugin:
     """Set it in the class body. The name must not change."""
 
     settings: Any = None
-    """What validate_config returned for the config that the plugin has."""
+    """The result of validate_config for the current config."""
 
     def __init__(self) -> None:
         self._status = PluginStatus.DISCOVERED
-        # The layers of the config. The first two dicts are replaced, never changed in place. Keys of the third are
-        # set and removed by atomic steps, as plugins call set_config from threads of their own.
+        # The layers of the config. The manager replaces the first two dicts and never changes them in place. The third
+        # changes by atomic steps, because plugins may call set_config from any thread.
         self._defaults: dict[str, Any] = {}
         self._stored: dict[str, Any] = {}
         self._pending: dict[str, Any] = {}
@@ -87,12 +87,12 @@ class BasePlugin:
 
     @property
     def _config(self) -> dict[str, Any]:
-        """A copy of the merged config, with references as they are."""
+        """A copy of the merged config, with references unresolved."""
         config: dict[str, Any] = copy_json(self._merged(self._stored, self._pending))
         return config
 
     def initialize(self, config: dict[str, Any] | None = None) -> None:
-        """Take ``config`` as the defaults. They are never stored, and stored keys go over them.
+        """Set the defaults to ``config``. They are never stored, and stored keys override them.
 
         Raises PluginStateError while the plugin is enabled, and InvalidConfigError if config is not a dict.
         """
@@ -105,10 +105,10 @@ class BasePlugin:
         self._status = PluginStatus.INITIALIZED
 
     def enable(self) -> None:
-        """Run on_enable, then be ENABLED. An enabled plugin stays as it is.
+        """Run on_enable, then set the status to ENABLED. Does nothing if the plugin is enabled.
 
-        Raises PluginStateError ("Cannot enable …") if the plugin was never initialized, and what on_enable raises;
-        then the status is ERROR.
+        If the plugin was never initialized, raises PluginStateError ("Cannot enable …"). If on_enable raises, the
+        status becomes ERROR and the caller gets the error.
         """
         if self._status is PluginStatus.ENABLED:
             return
@@ -124,9 +124,10 @@ class BasePlugin:
             raise
 
     def disable(self) -> None:
-        """Be DISABLED, then run on_disable if the plugin was enabled.
+        """Set the status to DISABLED, then run on_disable if the plugin was enabled.
 
-        Raises what on_disable raises; then the status is ERROR. A plugin that was never initialized keeps its status.
+        If on_disable raises, the status becomes ERROR and the caller gets the error. If the plugin was never
+        initialized, does nothing.
         """
         if not self._initialized:
             return
@@ -139,28 +140,28 @@ class BasePlugin:
             raise
 
     def on_enable(self) -> None:
-        """Start working: a hook. If it raises, the plugin is not enabled."""
+        """Hook: start working. If it raises, the plugin is not enabled."""
 
     def on_disable(self) -> None:
-        """Stop working: a hook. If it raises, the plugin is disabled nevertheless."""
+        """Hook: stop working. If it raises, the plugin is stopped and in ERROR."""
 
     def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
-        """Use a changed config while enabled: a hook, called when get_config already gives the new values.
+        """Hook: apply a changed config while the plugin runs. get_config already returns the new values.
 
-        Both dicts hold references as they are stored. If it raises, the plugin is stopped.
+        Both dicts hold references unresolved. If it raises, the plugin is stopped.
         """
 
     def validate_config(self, config: dict[str, Any]) -> Any:
-        """Raise ValueError to refuse a config: a hook. What it returns becomes ``self.settings``.
+        """Hook: raise ValueError to refuse a config. The return value becomes ``self.settings``.
 
-        ``config`` is merged, with references replaced by their secrets. The manager calls this before it stores a
-        config and before the plugin gets one.
+        ``config`` is the merged config, with references resolved. The manager calls this before it stores a config
+        and before the plugin gets one.
         """
 
     def get_config(self, key: str, default: Any = None) -> Any:
-        """Return a copy of the value of a key, with references replaced by their secrets.
+        """Return a copy of a key's value, with references resolved.
 
-        Raises UnresolvedReferenceError, naming the variable or file, if a secret cannot be read now.
+        If a secret cannot be read, raises UnresolvedReferenceError, which names the variable or file.
         """
         for layer in (self._pending, self._stored, self._defaults):
             value = layer.get(key, layer)
@@ -169,7 +170,7 @@ class BasePlugin:
         return default
 
     def set_config(self, key: str, value: Any) -> None:
-        """Set a key in this process. The manager stores it when it next enables, disables or configures the plugin."""
+        """Set a key in this process. The next enable_plugin, disable_plugin or update_config stores it."""
         self._pending[key] = copy_json(value)
 
     def get_blueprint(self) -> Blueprint | None:
@@ -188,7 +189,7 @@ class BasePlugin:
         return {**self._defaults, **stored, **pending}
 
     def _keep(self, pending: Mapping[str, Any]) -> None:
-        """Move pending keys to the stored layer, except keys that set_config has set again since."""
+        """Move pending keys to the stored layer. Keys that set_config has changed since stay pending."""
         self._stored = {**self._stored, **pending}
         for key, value in pending.items():
             newer = self._pending.pop(key, value)
@@ -197,7 +198,7 @@ class BasePlugin:
 
 
 def check_plugin(plugin: BasePlugin) -> None:
-    """Raise TypeError, saying what to do, for an object that a manager cannot take through its life cycle."""
+    """Raise TypeError if the object is not a usable plugin. The message says what to do."""
     kind = type(plugin).__name__
     if not isinstance(plugin, BasePlugin):
         raise TypeError(f"a plugin must be an instance of BasePlugin, not {kind}")

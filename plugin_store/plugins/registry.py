@@ -1,4 +1,4 @@
-"""What anyone may read of a manager. Reading takes no lock and asks no store."""
+"""The read-only part of a manager. It takes no lock and runs no query."""
 
 from __future__ import annotations
 

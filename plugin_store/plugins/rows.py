@@ -1,4 +1,4 @@
-"""The rows of the table as this process knows them."""
+"""The rows that this process has read or written last."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ logger = logging.getLogger(__name__)
 class KnownRows:
     """The rows as they were last read or written.
 
-    ``strangers`` maps the names of enabled rows that have no plugin in ``plugins`` to the reason to skip them. It is
-    kept up to date row by row, so that the cost of a change does not grow with the table.
+    ``unregistered`` maps each enabled row without a plugin in ``plugins`` to the reason to skip it. ``put`` updates it,
+    so the cost of a change does not grow with the table.
     """
 
     def __init__(self, plugins: Container[str]) -> None:
         self.by_name: dict[str, PluginConfig] = {}
-        self.strangers: dict[str, str] = {}
+        self.unregistered: dict[str, str] = {}
         self._plugins = plugins
         self._logged: set[str] = set()
 
     def read(self, store: PluginConfigStore, names: Iterable[str] | None = None) -> None:
-        """Read all rows, or only the rows of these names if the others are known."""
+        """Read the rows of these names. If names is None or no row is known yet, read all rows."""
         if names is None or not self.by_name:
             rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
             self.by_name.clear()
-            self.strangers.clear()
+            self.unregistered.clear()
         else:
             rows = {name: store.get_by_name(name) for name in names}
         for name, row in rows.items():
             self.put(name, row)
 
     def put(self, name: str, row: PluginConfig | None) -> None:
-        """Take note of a row, or that there is none."""
+        """Record a row. None records that the row is gone."""
         self.by_name.pop(name, None)
-        self.strangers.pop(name, None)
+        self.unregistered.pop(name, None)
         if row is not None:
             self.by_name[name] = row
             if row.status == ENABLED and name not in self._plugins:
-                self.strangers[name] = NOT_HERE
+                self.unregistered[name] = NOT_HERE
                 if name not in self._logged:
                     self._logged.add(name)
                     logger.warning("plugin %r has an enabled row, but is not registered here", name)

@@ -1,4 +1,4 @@
-"""References: config values that say where a secret is, so that the secret is not in the config.
+"""References: config values that name the place of a secret.
 
 ``{"$env": "NAME"}`` refers to an environment variable, ``{"$file": "PATH"}`` to the text of a file, at any depth of
 a config. The table, exports, logs and events hold the reference.
@@ -21,11 +21,11 @@ FILE = "$file"
 
 
 def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...]) -> Any:
-    """Return a copy of the value in which each reference is replaced by its secret. Dicts and lists are copied.
+    """Return a copy of the value with each reference replaced by its secret.
 
-    The end of line at the end of a file, and a byte order mark at its beginning, are left out. Raises
-    UnresolvedReferenceError, naming the plugin and the path, if a variable is not set, if a file is not a regular
-    one or cannot be read as UTF-8, and if a dict has one of the two keys but is not a reference.
+    Removes a byte order mark and the last end of line from a file's text. Raises UnresolvedReferenceError, which names
+    the plugin and the path, if the variable is not set or the file is not a readable, regular UTF-8 file. A dict that
+    has ``$env`` or ``$file`` but is not a reference raises it too.
     """
     if isinstance(value, list):
         return [resolve(plugin_name, item, (*path, index)) for index, item in enumerate(value)]
@@ -40,14 +40,14 @@ def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...]) -> Any:
 
 
 def holds_secret(config: Mapping[str, Any], secret_keys: Iterable[str]) -> bool:
-    """Return whether an error about this config could show a secret: it has references, or plain secret values."""
+    """Return whether the config has a reference or a plain secret, so that an error may show a secret."""
     return _has_reference(config) or any(is_plain(config.get(key)) for key in secret_keys)
 
 
 def text_of(error: BaseException, *, secret: bool) -> str:
-    """Return the type and text of an error, or with ``secret`` the type only."""
+    """Return the type and text of an error. With ``secret``, hide the text."""
     if secret:
-        return f"{type(error).__name__} (its text is not repeated, as it could show a secret)"
+        return f"{type(error).__name__} (its text is hidden, because it may show a secret)"
     return "".join(format_exception_only(type(error), error)).strip()
 
 
@@ -67,7 +67,7 @@ def refuse_plain_secrets(plugin_name: str, config: Mapping[str, Any], secret_key
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether the value holds anything but references, None, and lists and dicts of these."""
+    """Return whether the value holds anything other than references and None, at any depth."""
     if isinstance(value, dict):
         return not _is_reference(value) and any(map(is_plain, value.values()))
     if isinstance(value, list):
@@ -86,7 +86,7 @@ def _is_reference(value: dict[Any, Any]) -> bool:
 
 
 def _open_regular(path: str, flags: int) -> int:
-    """Open a regular file. Reading a FIFO or a device could wait for ever."""
+    """Open a regular file. Reading a FIFO or a device may block forever."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         return descriptor
@@ -97,7 +97,7 @@ def _open_regular(path: str, flags: int) -> int:
 def _look_up(reference: dict[Any, Any]) -> tuple[str, str]:
     """Return the secret, or "" and the reason why it cannot be read."""
     if not _is_reference(reference):
-        return "", f'is not a reference: write {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}, with nothing beside it'
+        return "", f'is not a reference: write {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}, without other keys'
     ((kind, place),) = reference.items()
     try:
         if kind == FILE:
@@ -108,5 +108,5 @@ def _look_up(reference: dict[Any, Any]) -> tuple[str, str]:
         return "", f"needs the environment variable {place!r}: set it where this process runs"
     except OSError as exc:
         return "", f"needs the file {place!r}, which cannot be read: {exc.strerror}"
-    except ValueError:  # not repeated: a UnicodeDecodeError holds the text
+    except ValueError:  # not shown: a UnicodeDecodeError holds the text
         return "", f"needs {place!r}, which is not text in UTF-8"

@@ -1,4 +1,4 @@
-"""One change at a time, whatever threads, forks and signal handlers do; then its events, in order."""
+"""Runs one change at a time, then dispatches its events. Safe with threads, forks and signal handlers."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 class Turn:
-    """Which thread of this process changes plugins, and the events that are not dispatched yet.
+    """The manager's lock, and its queue of events.
 
-    Locks and threads do not survive a fork, so a manager makes a new Turn when the process id differs.
+    After a fork, a thread that no longer exists may hold the lock. So a forked child makes a new Turn.
     """
 
     def __init__(self) -> None:
@@ -34,9 +34,9 @@ class Turn:
         self._announcer: dict[str, object] = {}
 
     def run(self, change: Callable[[], Result], wait_seconds: float) -> Result:
-        """Call ``change`` while no other thread is in here.
+        """Call ``change`` while no other thread runs a change.
 
-        Raises PluginStateError in a hook of a change, and if another thread does not end its change in time.
+        Raises PluginStateError if a hook calls it, or if another thread's change does not end in time.
         """
         me = get_ident()
         if self._owner == me:
@@ -44,14 +44,14 @@ class Turn:
         try:
             if not self._lock.acquire(timeout=wait_seconds):
                 raise PluginStateError(
-                    f"the plugin manager is busy: another thread has not ended its change in {wait_seconds:g} s; "
+                    f"the plugin manager is busy: another thread's change did not end within {wait_seconds:g} s; "
                     "look for a hook that hangs, then repeat the call"
                 )
             self._owner = me
             return change()
         finally:
-            # A signal handler can raise at the end of each call. So no flag tells whether this thread has the lock, and
-            # nothing is called before release(). An RLock's release() raises if the thread does not have it.
+            # A signal handler may raise at the end of any call. So a flag could be wrong, and any call before release()
+            # could leave the lock held. RLock.release() raises RuntimeError if this thread does not hold the lock.
             if self._owner == me:
                 self._owner = 0
             try:  # noqa: SIM105
@@ -60,7 +60,7 @@ class Turn:
                 pass
 
     def announce(self, dispatch: Callable[[Event], object]) -> None:
-        """Dispatch the events in order, unless a dispatch is under way: that one goes on with them."""
+        """Dispatch the queued events in order. If a dispatch is already running, it dispatches them."""
         me = object()
         while self.events:
             try:
@@ -68,13 +68,13 @@ class Turn:
                     return
                 while self.events:
                     dispatch(self.events.popleft())
-            finally:  # nothing is called here, as in run()
+            finally:  # calls nothing, as in run()
                 if "is" in self._announcer and self._announcer["is"] is me:
                     del self._announcer["is"]
 
 
 def one_change(method: Method) -> Method:
-    """Have a method of the manager run as one change, and its events dispatched when it has ended."""
+    """Decorate a manager's method: run it as one change, then dispatch its events."""
 
     @wraps(method)
     def change(self: PluginManager, *args: Any, **kwargs: Any) -> Any:

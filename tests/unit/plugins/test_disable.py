@@ -97,7 +97,7 @@ def test_disable_plugin_succeeds_when_rows_cannot_be_read(caplog: pytest.LogCapt
     manager.disable_plugin("mail")
     assert rows_of(store) == ("disabled", {})
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert errors == ["plugin 'mail' is disabled; the others are not synced: the database is away"]
+    assert errors == ["plugin 'mail' is disabled, but the other plugins are not synced: the database is away"]
 
 
 def rows_of(store: FailingStore) -> tuple[str, dict[str, object]]:

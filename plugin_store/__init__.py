@@ -1,12 +1,12 @@
 """plugin_store keeps the state of a service's plugins in one PostgreSQL table.
 
-``import plugin_store`` loads this file only. Each public name is loaded when it is first used, and the database
-driver with PluginConfigRepository or PluginWatcher.
+``import plugin_store`` loads this file only. Each public name is loaded when it is first used.
+PluginConfigRepository and PluginWatcher load the database driver.
 """
 
 __version__ = "0.2.0"
 
-# Not typing's, whose import alone would take longer than this file. Type checkers know the name.
+# Importing typing would take longer than this file. Type checkers know this name.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .cli.transfer import *

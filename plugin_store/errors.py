@@ -1,7 +1,6 @@
 """Every error that plugin_store raises on purpose. All derive from PluginStoreError.
 
-Those that tell a caller of a mistake of its own are ValueErrors too. An error that comes
-from the database driver carries the driver's error as its ``__cause__``.
+Errors about a caller's mistake are ValueErrors too. If the database driver raised an error, it is the ``__cause__``.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class PluginStoreError(Exception):
-    """The root: catch this one to catch them all."""
+    """The base class of all errors."""
 
 
 class InvalidNameError(PluginStoreError, ValueError):
@@ -28,11 +27,11 @@ class InvalidConfigError(PluginStoreError, ValueError):
 
 
 class UnresolvedReferenceError(PluginStoreError):
-    """A reference in a config stands for nothing here: its variable is not set, or its file cannot be read."""
+    """The variable of a reference is not set, or its file cannot be read."""
 
 
 class InvalidFileError(PluginStoreError, ValueError):
-    """A file of plugins that breaks a rule; the message names the line, or the path to the value."""
+    """A file of plugins is not valid. The message names the line, or the path to the value."""
 
 
 class PluginNotFoundError(PluginStoreError, ValueError):
@@ -40,11 +39,11 @@ class PluginNotFoundError(PluginStoreError, ValueError):
 
 
 class PluginAlreadyRegisteredError(PluginStoreError, ValueError):
-    """A second plugin of one name."""
+    """A plugin of this name is already registered."""
 
 
 class PluginStateError(PluginStoreError, ValueError):
-    """The plugin's status does not allow what was asked of it."""
+    """The plugin's status does not allow the call."""
 
 
 class DependencyError(PluginStoreError, ValueError):
@@ -52,11 +51,11 @@ class DependencyError(PluginStoreError, ValueError):
 
 
 class ConflictError(PluginStoreError, ValueError):
-    """The row is no longer the version that the caller had read."""
+    """The row has changed since the caller read it."""
 
     @classmethod
     def of(cls, plugin_name: str) -> ConflictError:
-        """Return the error of a store whose row of this plugin is not the expected version."""
+        """Return the error for a plugin whose row is not the expected version."""
         return cls(f"plugin {plugin_name!r} changed, or was deleted, since it was read: read it and change it again")
 
 
@@ -65,9 +64,9 @@ class StoreError(PluginStoreError):
 
 
 class UnreadableRowsError(StoreError):
-    """Rows that someone wrote by hand hold values that Python cannot read.
+    """Rows hold values that Python cannot read.
 
-    ``names`` are the plugins of these rows. ``rows`` are the other rows that were asked for, as PluginConfigs.
+    ``names`` are the plugins of these rows. ``rows`` are the other rows of the query, as PluginConfigs.
     """
 
     def __init__(self, message: str, names: list[str], rows: list[Any]) -> None:
@@ -89,7 +88,7 @@ class MigrationError(PluginStoreError):
 
 
 class InvalidDatabaseURLError(PluginStoreError, ValueError):
-    """A database URL that cannot be read; it is not repeated, as it may hold a password."""
+    """A database URL cannot be read. The message does not show it, because it may hold a password."""
 
 
 class EmbeddedPostgresError(PluginStoreError):

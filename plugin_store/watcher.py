@@ -1,4 +1,4 @@
-"""Keeps a process's plugins in step with the table while it runs."""
+"""Syncs the plugins of a running process when the table changes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ LISTEN = load_statement("listen")
 
 # Seconds between two syncs: at most ten a second.
 REST_SECONDS = 0.1
-# If more plugins than these have changed, reading all rows costs less.
+# If more plugins have changed, reading all rows costs less.
 MOST_NAMES = 20
 
 FORKED_IN_C = "C code forked this process: call start() here, or under uWSGI set lazy-apps or py-call-uwsgi-fork-hooks"
 
 
 def changed_plugins(payloads: Iterable[str], schema: str | None) -> set[str] | None:
-    """Return the plugins that these announcements name, or None for all plugins.
+    """Return the names of the plugins that changed, or None for all plugins.
 
-    Announcements of another schema's table name no plugin, and neither does what strangers send.
+    Ignores payloads about another schema's table, and payloads that it cannot read.
     """
     names: set[str] = set()
     for payload in payloads:
@@ -58,8 +58,8 @@ class TableFollower(Thread):
     """Calls ``sync(store=…, names=…, retry_failed=…)`` when the table may have changed, in the thread of ``run``.
 
     ``store`` reads on the follower's own connection. ``names`` are the plugins whose rows have changed, None for all.
-    The follower syncs all plugins after each connect and every ``resync_seconds``, then with ``retry_failed``. If
-    LISTEN brings nothing, it does so every ``poll_seconds``. If a sync raises, it connects anew after a delay.
+    The follower syncs all plugins after each connect, and with ``retry_failed`` every ``resync_seconds``. If LISTEN
+    does not work, it polls every ``poll_seconds``. If a sync raises, it reconnects after a delay.
     """
 
     def __init__(self, conninfo: str, sync: Callable[..., object], resync_seconds: float, poll_seconds: float) -> None:
@@ -69,9 +69,9 @@ class TableFollower(Thread):
         self.problems: list[str] = []  # since then
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
-        self._deaf: str | None = None  # why LISTEN brings nothing
+        self._deaf: str | None = None  # why LISTEN does not work
         self._connection: Connection | None = None
-        self._wake: SimpleQueue[None] = SimpleQueue()  # takes no lock that a signal handler could find taken
+        self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
     def stop(self) -> None:
         """Make ``run`` return soon, from any thread or signal handler."""
@@ -81,7 +81,7 @@ class TableFollower(Thread):
             shut_down(self._connection)
 
     def run(self) -> None:
-        """Follow the table until ``stop``. Nothing that is raised ends it."""
+        """Follow the table until ``stop``. No exception ends it."""
         while not self.stopped:
             try:
                 with closing(connect(self._conninfo, "plugin_store watcher")) as self._connection:
@@ -99,7 +99,7 @@ class TableFollower(Thread):
                     self._wake.get(timeout=delay)
 
     def _follow(self, connection: Connection) -> None:
-        """Sync when the connection is new, after announcements, and when a resync is due."""
+        """Sync when the connection is new, after notifications, and when a resync is due."""
         store, resync_at, schema, rests = PluginConfigRepository(connection), 0.0, None, False
         while not self.stopped:
             names, retry_failed, left = None, False, resync_at - time.monotonic()
@@ -123,7 +123,7 @@ class TableFollower(Thread):
             state = inspect_schema(connection)
             deaf = "; ".join(state.problems()) if state.damaged else None
             if is_pooled(connection):
-                connection.prepare_threshold = None  # the next client of the pooler would run what we prepare
+                connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
                 deaf = "there is a connection pooler before the server"
             else:
                 try:
@@ -141,19 +141,19 @@ class PluginWatcher:
 
     ``conninfo`` is a libpq connection string or URL of the database that the manager's store is in. The watcher
     listens and reads on one connection of its own. It syncs when it starts, on every change that is committed, after
-    every reconnection, and every ``resync_seconds``. If LISTEN brings nothing, as behind a connection pooler, on a
-    replica or without the table's triggers, it says so once in the log and syncs every ``poll_seconds``.
+    every reconnection, and every ``resync_seconds``. LISTEN does not work behind a connection pooler, on a replica or
+    without the table's triggers. Then the watcher logs this once and syncs every ``poll_seconds``.
 
-    Exceptions of hooks and listeners do not end it. While the database is away, it waits. Its methods may be called
-    anywhere, in signal handlers and hooks too. After a fork by Python it runs in the child too.
+    Exceptions of hooks and listeners do not end it. While the database is away, it retries. Signal handlers and hooks
+    may call its methods. After a fork by Python, it runs in the child too.
     """
 
     def __init__(
         self, manager: PluginManager, conninfo: str = "", *, resync_seconds: float = 30.0, poll_seconds: float = 1.0
     ) -> None:
-        """Connect only when started. Raises InvalidDatabaseURLError for a conninfo that cannot be read.
+        """Do not connect before ``start``. Raises InvalidDatabaseURLError if the conninfo cannot be read.
 
-        ValueError: a number of seconds is not above 0 and at most a day.
+        Raises ValueError if a number of seconds is not above 0 and at most a day.
         """
         for name, seconds in (("resync_seconds", resync_seconds), ("poll_seconds", poll_seconds)):
             if not 0 < seconds <= 86_400:
@@ -170,9 +170,9 @@ class PluginWatcher:
             follower.start()
 
     def stop(self) -> None:
-        """Stop the thread and return when it has ended, after about 10 seconds at most.
+        """Stop the thread, and wait up to about 10 seconds for its end.
 
-        In a hook or listener that the thread runs, return at once: then the thread ends after the sync.
+        If the thread itself calls this in a hook or listener, returns at once. Then the thread ends after the sync.
         """
         follower = _running.pop((self, os.getpid()), None)
         if follower is not None:
@@ -213,7 +213,7 @@ class PluginWatcher:
         return (follower.problems or ["no sync has ended in time"])[-1]
 
 
-# Watchers run in the process of this id. The dict's methods are atomic, and no signal handler finds a lock taken.
+# The running watchers, by process id. The dict's methods are atomic, so a signal handler may use it.
 _running: dict[tuple[PluginWatcher, int], TableFollower] = {}
 
 

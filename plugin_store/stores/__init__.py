@@ -1,1 +1,1 @@
-"""What is stored of plugins, and where. Knows no plugin."""
+"""The stored state of plugins, and the stores. Does not import plugins."""

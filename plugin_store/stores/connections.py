@@ -1,6 +1,6 @@
-"""Connecting, and the connections that a caller gives: a pool or one. None is used in a forked child.
+"""Opens connections, and uses a pool or connection that the caller gives.
 
-Each use compares the process id with the one that made the sockets. So it holds too where C code forks.
+A forked child never uses its parent's connections. Each use compares process ids, so this holds for forks in C too.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 BACKEND_PID = load_statement("backend_pid")
-# Seconds; tcp_user_timeout has milliseconds. connect_timeout is for each host. They are used where the conninfo and
-# libpq's environment say nothing. A dead network then shows within about ten seconds.
+# In seconds; tcp_user_timeout in milliseconds. connect_timeout applies to each host. The conninfo and libpq's
+# environment override them. They detect a dead network within about ten seconds.
 TIMEOUTS = {"connect_timeout": "5", "tcp_user_timeout": "6000"}
 TIMEOUTS |= {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "2"}
 LOADERS: dict[str, type[Loader]] = {
@@ -51,10 +51,10 @@ LOADERS: dict[str, type[Loader]] = {
 
 
 def connect(conninfo: str, application_name: str = "plugin_store", *, wait_seconds: float = 0) -> LibraryConnection:
-    """Return a new connection in autocommit mode, with timeouts that show a dead network within about ten seconds.
+    """Return a new connection in autocommit mode, with timeouts that detect a dead network.
 
-    ``wait_seconds`` is how long to retry. ``application_name`` is used if the conninfo gives no other.
-    StoreUnavailableError says why there is no connection. InvalidDatabaseURLError: the conninfo cannot be read.
+    ``application_name`` applies if the conninfo has none. If the database cannot be reached, retries for
+    ``wait_seconds``, then raises StoreUnavailableError. If the conninfo cannot be read, raises InvalidDatabaseURLError.
     """
     conninfo = with_timeouts(checked_conninfo(conninfo))
     end, delay = time.monotonic() + wait_seconds, 0.05
@@ -63,7 +63,7 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
             return _connect(conninfo, application_name)
         except StoreUnavailableError as exc:
             left = end - time.monotonic()
-            if not left > 0:  # also if it is not a number
+            if not left > 0:  # NaN ends it too
                 raise
             if delay == 0.05:
                 logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
@@ -72,7 +72,7 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
 
 
 def with_timeouts(conninfo: str) -> str:
-    """Return the conninfo with TIMEOUTS for what neither it nor libpq's environment sets."""
+    """Return the conninfo with TIMEOUTS added. The conninfo and libpq's environment override them."""
     environment = {option.keyword.decode() for option in Conninfo.get_defaults() if option.val is not None}
     missing = {keyword: value for keyword, value in TIMEOUTS.items() if keyword not in environment}
     return make_conninfo("", **(missing | conninfo_to_dict(conninfo)))
@@ -84,14 +84,14 @@ def _connect(conninfo: str, application_name: str) -> LibraryConnection:
             return LibraryConnection.connect(
                 conninfo, autocommit=True, fallback_application_name=application_name, client_encoding="utf8"
             )
-        except UnicodeError as exc:  # Python's, for a host's name with a part that is empty or too long
+        except UnicodeError as exc:  # Python raises it if a part of the host name is empty or too long
             raise StoreUnavailableError(f"the database's host cannot be looked up: {exc}") from exc
 
 
 def new_cursor(connection: Connection) -> Cursor:
-    """Return a cursor that is the same whatever the connection's row factory, cursor class and adapters.
+    """Return a cursor that ignores the connection's row factory, cursor class and adapters.
 
-    It takes str parameters. In binary results it gives a config as text, after one byte.
+    Parameters are str. In binary results, a config is text after one byte.
     """
     if connection.info.encoding == "ascii":
         raise StoreError("client_encoding is SQL_ASCII: connect with client_encoding=utf8")
@@ -103,10 +103,10 @@ def new_cursor(connection: Connection) -> Cursor:
 
 
 def is_pooled(connection: Connection) -> bool:
-    """Return whether a connection pooler such as PgBouncer is between here and the server.
+    """Return whether the connection goes through a pooler such as PgBouncer.
 
-    A pooler makes up the process id that it gives as the server's. In transaction mode, two of its clients prepare
-    statements of the same name on one session.
+    A pooler reports a made-up process id of the server. In transaction mode, clients share a session, and their
+    prepared statements have the same names.
     """
     with translated_errors(), limited_call(connection):
         row = psycopg.Cursor(connection, row_factory=tuple_row).execute(BACKEND_PID, prepare=False).fetchone()
@@ -114,9 +114,9 @@ def is_pooled(connection: Connection) -> bool:
 
 
 def is_live(connection: Connection) -> bool:
-    """Return whether the server has not ended the connection, as far as this side knows. Costs no round trip."""
+    """Return whether the connection looks open. Detects a close by the server without a round trip."""
     try:
-        # The first reads the server's last message, if there is one. The second sees that it has hung up.
+        # The first call may read the server's last message. The second then detects the closed socket.
         connection.pgconn.consume_input()
         connection.pgconn.consume_input()
     except psycopg.OperationalError:
@@ -125,40 +125,40 @@ def is_live(connection: Connection) -> bool:
 
 
 def refuse_other_process(pid: int, what: str) -> None:
-    """Raise StoreUnavailableError unless this is the process that made ``what``."""
+    """Raise StoreUnavailableError unless this process made ``what``."""
     if pid != os.getpid():
         raise StoreUnavailableError(
             f"the {what} belongs to the process that this one was forked from: make the {what} and the repository "
-            "after the fork, or use PluginConfigRepository.open(), which connects anew"
+            "after the fork, or use PluginConfigRepository.open(), which works in both"
         )
 
 
 class GivenConnection:
-    """The one connection that the caller gave, in whatever transaction it is."""
+    """The caller's connection. Statements run in its current transaction."""
 
     prepare: bool | None = None  # the connection's prepare_threshold decides
-    retries_reads = False  # what is lost with the connection is the caller's transaction
+    retries_reads = False  # a lost connection has ended the caller's transaction
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._pid = os.getpid()
-        # Threads may share a caller's connection, so only the library's own keeps a cursor: it saves a third of a call.
+        # Keeping a cursor saves a third of a call. Threads may share a caller's connection, but not a cursor.
         self._kept = new_cursor(connection) if isinstance(connection, LibraryConnection) else None
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """Yield a cursor; StoreUnavailableError in a forked child."""
+        """Yield a cursor. Raises StoreUnavailableError in a forked child."""
         refuse_other_process(self._pid, "connection")
         yield self._kept or new_cursor(self._connection)
 
 
 class GivenPool:
-    """The caller's pool. A call takes a connection in autocommit mode and returns it as it was.
+    """The caller's pool. Each call sets a connection to autocommit mode, and restores its mode afterwards.
 
-    Outside autocommit mode a statement takes three round trips: BEGIN, itself, COMMIT.
+    Without autocommit, a statement takes three round trips: BEGIN, itself, COMMIT.
     """
 
-    prepare: bool | None = None  # psycopg prepares what a connection has run five times
+    prepare: bool | None = None  # psycopg prepares a statement after five runs on a connection
     retries_reads = True
 
     def __init__(self, pool: ConnectionPool[Any]) -> None:
@@ -167,11 +167,11 @@ class GivenPool:
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """Yield a cursor on a live connection; StoreUnavailableError if there is none in the pool's timeout."""
+        """Yield a cursor on a live connection. Raises StoreUnavailableError after the pool's timeout."""
         refuse_other_process(self._pid, "pool")
         connection = self._get()
         while not is_live(connection):
-            self._pool.putconn(connection)  # which discards it
+            self._pool.putconn(connection)  # the pool discards it
             connection = self._get()
         autocommit = connection.autocommit
         try:
@@ -192,16 +192,16 @@ class GivenPool:
         try:
             connection: Connection = self._pool.getconn()
             return connection
-        except psycopg.OperationalError as exc:  # of the pool: it is closed, or none was free in time
+        except psycopg.OperationalError as exc:  # the pool is closed, or no connection was free in time
             raise StoreUnavailableError(
                 f"the pool gives no connection: {exc}; its max_size connections are in use, or the database is away"
             ) from exc
 
 
-class Block:
-    """One transaction on a connection, as a context manager; on a given connection maybe a savepoint.
+class TransactionBlock:
+    """A context manager that runs a transaction, or a savepoint if the connection is in a transaction.
 
-    Not connection.transaction(): that is a generator, which a forked child would end on its parent's socket.
+    connection.transaction() is a generator: a forked child that closes it would use its parent's socket.
     """
 
     def __init__(self, connection: Connection) -> None:

@@ -1,4 +1,4 @@
-"""Connection strings: read in one place, so that no password in one is ever shown."""
+"""Checks connection strings, and hides the passwords in them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import re
 
 from plugin_store.errors import InvalidDatabaseURLError
 
-# Greedy on purpose: a password may itself hold an unescaped @, a quote or a blank. Our own example is left readable.
+# Greedy, because a password may hold an unescaped @, a quote or a blank. The example in our error stays readable.
 _IN_URL = re.compile(r"(://)(?!USER:PASSWORD@).*@")
 _IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)+)", re.IGNORECASE)
 
 
 def checked_conninfo(conninfo: str) -> str:
-    """Return the conninfo as libpq takes it; InvalidDatabaseURLError, not repeating it, if it cannot be read.
+    """Return the conninfo in libpq's form. Raises InvalidDatabaseURLError, which does not show it.
 
-    A URL may start with ``postgresql+psycopg://`` too, as yoyo and SQLAlchemy write it. Refused is also
-    what libpq would take but read differently from what was meant: it would name a part
-    of a password as a host or a port in its error.
+    ``postgresql+psycopg://``, the form of yoyo and SQLAlchemy, becomes ``postgresql://``. If a password has an
+    unescaped @ or /, libpq may take a part of it for the host or port and show it in an error. Such a URL is refused.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
@@ -46,7 +45,7 @@ def checked_conninfo(conninfo: str) -> str:
 
 
 def masked(text: str) -> str:
-    """Return the text with ``***`` for the user and password of URLs, and for what follows ``password=``."""
+    """Return the text with ``***`` for the user and password of URLs, and for the value of ``password=``."""
     return _IN_KEYWORDS.sub(r"\1***", _IN_URL.sub(r"\1***@", text))
 
 

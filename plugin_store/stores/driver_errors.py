@@ -1,4 +1,4 @@
-"""The driver's errors become ours."""
+"""Translates psycopg's errors into plugin_store's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .conninfo import masked
 
 
 class translated_errors:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that raises the driver's errors as ours, chained."""
+    """A context manager that translates psycopg's errors, and chains them."""
 
     def __enter__(self) -> None:
         return None
@@ -32,7 +32,7 @@ _LOCKED = (
     "usually another transaction holds a lock: end that one (see pg_stat_activity), then repeat the call",
 )
 _REPEAT = ("the database refused", "nothing was changed, so repeat the call")
-# Prefixes of SQLSTATEs (PostgreSQL manual, appendix A): what happened, and what to do. The first that fits is used.
+# Maps SQLSTATE prefixes (PostgreSQL manual, appendix A) to what happened and what to do. The first match counts.
 _ADVICE = {
     "42P05": _PREPARED,
     "26000": _PREPARED,
@@ -51,7 +51,7 @@ _ADVICE = {
     ),
 }
 _ROW_SECURITY = (
-    "row-level security on plugin_config applies to this role, and rows that it hides would look deleted: ALTER TABLE "
+    "row-level security on plugin_config applies to this role, and hidden rows would look deleted: ALTER TABLE "
     "plugin_config DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS; keep tenants apart by schemas"
 )
 _OUT_OF_DATE = (
@@ -61,23 +61,23 @@ _OUT_OF_DATE = (
 
 
 def connection_lost(exc: psycopg.Error) -> bool:
-    """Return whether the error is one of reaching the server, not of what it was asked to do."""
+    """Return whether the connection failed, not the statement."""
     if exc.sqlstate is None:
         return isinstance(exc, (psycopg.OperationalError, psycopg.InterfaceError))
     return exc.sqlstate.startswith(_UNAVAILABLE)
 
 
 def translate(exc: psycopg.Error) -> StoreError:
-    """Return our error for the driver's, with what to do about it."""
+    """Return plugin_store's error for psycopg's. Its message says what to do."""
     state = exc.sqlstate or ""
     reason = masked(_reason(exc))
     if connection_lost(exc):
         happened = "closed the connection" if state else "cannot be reached"
         return StoreUnavailableError(f"the database {happened}: {reason}")
-    # The statements' own check of row-level security divides by zero. A function's error has a context.
+    # Our statements divide by zero if row-level security applies. The same error in a function has a context.
     if (state == "22012" and exc.diag.context is None) or (state == "42501" and "row-level security" in reason):
         return StoreError(_ROW_SECURITY)
-    if state == "23502":  # our statements give every column that has no default
+    if state == "23502":  # our statements set every column without a default
         return SchemaError(f"the table plugin_config is newer than this plugin_store: {reason}; update plugin_store")
     for prefix, (happened, cure) in _ADVICE.items():
         if state.startswith(prefix):
@@ -90,6 +90,6 @@ def translate(exc: psycopg.Error) -> StoreError:
 
 
 def _reason(exc: psycopg.Error) -> str:
-    """Return the server's message and hint. Its detail may show the whole row."""
+    """Return the server's message and hint, but not its detail, which may show the whole row."""
     told = (exc.diag.message_primary, exc.diag.message_hint) if exc.sqlstate else (str(exc).strip(),)
     return "; ".join(filter(None, told)) or type(exc).__name__

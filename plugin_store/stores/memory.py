@@ -17,9 +17,9 @@ from .validation import check_name, check_status, checked_changes, checked_confi
 
 
 class InMemoryPluginConfigStore:
-    """A PluginConfigStore for one process, with the table's rules: see PluginConfigStore.
+    """A PluginConfigStore for one process, with the rules of the table. See PluginConfigStore for the methods.
 
-    It may be shared between threads. What goes in and what comes out are copies.
+    Threads may share it. It copies each config that it takes or returns.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class InMemoryPluginConfigStore:
 
     @property
     def _lock(self) -> Lock:
-        """This process's lock. At a fork, the parent's may be held by a thread that the child does not have."""
+        """This process's lock. After a fork, a thread that no longer exists may hold the parent's lock."""
         pid = os.getpid()
         return self._locks.get(pid) or self._locks.setdefault(pid, Lock())
 
@@ -50,7 +50,7 @@ class InMemoryPluginConfigStore:
         return [row for row in self.get_all() if row.status == ENABLED]
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create a plugin or set its status; merge the config's keys over the stored ones."""
+        """Create a plugin or set its status. Merge ``config`` over its stored config."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
@@ -61,7 +61,7 @@ class InMemoryPluginConfigStore:
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
     ) -> PluginConfig:
-        """Replace the config, leave the status; ConflictError if the row is not as expected."""
+        """Replace the config, keep the status. Raises ConflictError if the row is not the expected version."""
         check_name(plugin_name)
         checked = checked_config(plugin_name, config)
         with self._lock:
@@ -82,7 +82,7 @@ class InMemoryPluginConfigStore:
             return self._put(plugin_name, None, kept | checked)
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Insert a plugin if there is no row of that name; return the row stored either way."""
+        """Insert a plugin unless it has a row. Return its row."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
@@ -98,13 +98,13 @@ class InMemoryPluginConfigStore:
                 self._put(plugin_name, status, config)
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin; return whether there was one."""
+        """Delete a plugin. Return whether it existed."""
         check_name(plugin_name)
         with self._lock:
             return self._rows.pop(plugin_name, None) is not None
 
     def _put(self, plugin_name: str, status: str | None, config: dict[str, Any] | None) -> PluginConfig:
-        """Do what the table's trigger does. None leaves a column as it is; the lock is held."""
+        """Write a row and stamp it as the table's trigger does. None keeps a column. The caller holds the lock."""
         now = datetime.now(timezone.utc)
         old = self._rows.get(plugin_name)
         if old is None:
@@ -112,7 +112,7 @@ class InMemoryPluginConfigStore:
             new = PluginConfig(plugin_name, status, config or {}, id=uuid4(), created_at=now, updated_at=now)
             status_changed = True
         else:
-            assert old.updated_at is not None  # every row in here has been through this method
+            assert old.updated_at is not None  # this method has stamped every row
             now = max(now, old.updated_at + timedelta(microseconds=1))
             new = replace(old, status=status or old.status, config=old.config if config is None else config)
             status_changed = new.status != old.status

@@ -1,4 +1,4 @@
-"""What is stored of a plugin, and what a manager needs of a store."""
+"""PluginConfig, the stored state of a plugin, and PluginConfigStore, the interface of stores."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ DISABLED = "disabled"
 class PluginConfig:
     """A stored plugin: one row of the table ``plugin_config``.
 
-    Stores return these; changing one (or the dict in it) changes nothing that is stored.
-    ``id`` and the timestamps are None until a store has set them; timestamps are aware.
-    ``updated_at`` grows with each change of the row, so it serves as its version.
+    Stores return these. Changing the dict in one does not change the store. ``id`` and the timestamps are None until
+    a store sets them. Timestamps have a time zone. Each change of the row increases ``updated_at``, so it is the row's
+    version.
     """
 
     # In the order of the columns in sql/*.sql: a row becomes a PluginConfig by position.
@@ -35,16 +35,15 @@ class PluginConfig:
 
 
 class PluginConfigStore(Protocol):
-    """What a PluginManager needs of a store, and what its users may rely on.
+    """The interface of a store.
 
-    Every method is atomic. Names, statuses and configs are checked before anything is
-    written: InvalidNameError, InvalidStatusError and InvalidConfigError say which plugin and
-    which key. What was stored comes back equal. A store that cannot do its work raises a
-    StoreError. ``plugin_store.testing`` has the suite that each store must pass.
+    Every method is atomic. Before a method writes, it checks names, statuses and configs. InvalidNameError,
+    InvalidStatusError and InvalidConfigError name the plugin and the key. A config is read back equal. If the store
+    fails, it raises StoreError. ``plugin_store.testing`` has the suite that each store must pass.
     """
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
-        """Return the stored plugin, or None if there is none of that name."""
+        """Return the stored plugin, or None if it has no row."""
         ...
 
     def get_all(self) -> list[PluginConfig]:
@@ -56,39 +55,38 @@ class PluginConfigStore(Protocol):
         ...
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create a plugin or set its status, merge the keys of ``config`` over its stored config, return the row."""
+        """Create a plugin or set its status. Merge ``config`` over its stored config. Return the row."""
         ...
 
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
     ) -> PluginConfig:
-        """Replace the config, leave the status (a new row is disabled), return the result.
+        """Replace the config, keep the status, return the row. A new row is disabled.
 
-        With ``expected_updated_at``, the ``updated_at`` of the PluginConfig that the new config was
-        made from, nothing is written unless the row is still that version: ConflictError, also
-        when the row is gone.
+        If ``expected_updated_at`` is given and the row has another ``updated_at`` or is gone, raises ConflictError
+        and writes nothing.
         """
         ...
 
     def update_config(self, plugin_name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> PluginConfig:
-        """Set the top-level keys of ``changes``, take out those in ``remove``, return the result.
+        """Set the top-level keys of ``changes``, remove the keys of ``remove``, return the row.
 
-        Other keys stay as they are, whoever writes them meanwhile. Keys to remove that are not
-        there are ignored; a key in both is refused. A new row is disabled.
+        Other keys stay, even if another process changes them at the same time. Missing keys of ``remove`` are ignored.
+        A key in both is refused. A new row is disabled.
         """
         ...
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Insert a plugin if there is no row of that name; return the row stored either way."""
+        """Insert a plugin unless it has a row. Return its row."""
         ...
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
-        """Create or replace name, status and config of many plugins: all, or none on an error.
+        """Create or replace the status and config of many plugins, all or none.
 
-        A name given twice is refused with InvalidNameError. Ids and timestamps are ignored.
+        A duplicate name raises InvalidNameError. Ids and timestamps are ignored.
         """
         ...
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin's row; return whether there was one."""
+        """Delete a plugin's row. Return whether it existed."""
         ...

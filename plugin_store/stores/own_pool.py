@@ -1,4 +1,4 @@
-"""The connections that a repository opens for itself, anew in a forked child."""
+"""The pool of a repository that opens its own connections."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOOK_EVERY_SECONDS = 0.1
 
 
 class OwnPool:
-    """Up to ``max_size`` connections of the library's own, opened by the calls that need them.
+    """A pool of up to ``max_size`` connections, opened on demand.
 
-    A forked child opens connections of its own. What it inherited stays referenced and untouched.
+    A forked child opens its own. It keeps the inherited ones referenced, and never uses or closes them.
     """
 
-    # At once: a pool hands out connections in turn, and psycopg's rule would plan each statement five times on each.
+    # Prepare at the first run. By default, psycopg would plan each statement five times on each connection.
     prepare: bool | None = True
     retries_reads = True
 
@@ -33,12 +33,12 @@ class OwnPool:
         self._processes: dict[int, _Sessions] = {}
 
     def open(self, wait_seconds: float = 0.0) -> None:
-        """Add a connection; StoreUnavailableError if that fails for ``wait_seconds``."""
+        """Open a connection. Retries for ``wait_seconds``, then raises StoreUnavailableError."""
         self._sessions().idle.append(self._open(wait_seconds))
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
-        """Yield a cursor on a live connection; StoreUnavailableError if there is none in time."""
+        """Yield a cursor on a live connection. Raises StoreUnavailableError after ``timeout`` seconds."""
         sessions, me = self._sessions(), object()
         try:
             if not sessions.wait(me, self._timeout):
@@ -50,7 +50,7 @@ class OwnPool:
             cursor = sessions.pop_live() or self._open()
             try:
                 yield cursor
-            except BaseException:  # the connection's state may be anything
+            except BaseException:  # the connection's state is unknown
                 sessions.close(cursor)
                 raise
             sessions.idle.append(cursor)
@@ -61,7 +61,7 @@ class OwnPool:
             sessions.wake_next()
 
     def close(self) -> None:
-        """Close this process's connections. Those in use are closed when their calls end."""
+        """Close this process's connections. If a call uses one, it is closed when the call ends."""
         self._closed = True
         sessions = self._sessions()
         while cursor := sessions.pop_live():
@@ -79,11 +79,11 @@ class OwnPool:
 
 
 class _Sessions:
-    """The connections that one process has opened. They wait with a cursor each, as making one takes time.
+    """The connections of one process. Each idle connection keeps a cursor, because making one is slow.
 
-    ``calls`` holds the calls in their order: the first ``max_size`` may use a connection, the others wait. A signal
-    handler may raise at the end of any step. So each step is atomic and there is no lock to leave held. A call waits in
-    short pieces, as the step that wakes it may be missing.
+    ``calls`` is a queue: the first ``max_size`` calls may use a connection, the others wait. A signal handler may raise
+    after any step. So each step is atomic, and there is no lock to leave held. A waiting call polls, because its
+    wake-up may be lost.
     """
 
     def __init__(self, pid: int, max_size: int) -> None:
@@ -93,7 +93,7 @@ class _Sessions:
         self.idle: list[Cursor] = []
 
     def wait(self, call: object, timeout: float) -> bool:
-        """Wait until the call may use a connection. Return False if that takes too long."""
+        """Wait until the call may use a connection. Return False after ``timeout`` seconds."""
         end, wake = time.monotonic() + timeout, Lock()
         self.calls[call] = wake
         while call not in list(self.calls)[: self._max_size]:
@@ -104,13 +104,13 @@ class _Sessions:
         return True
 
     def wake_next(self) -> None:
-        """Wake the call that may use a connection now, after another has ended."""
+        """After a call has ended, wake the next call of the queue."""
         for wake in list(self.calls.values())[self._max_size - 1 : self._max_size]:
-            with suppress(RuntimeError):  # it is awake
+            with suppress(RuntimeError):  # it is awake already
                 wake.release()
 
     def pop_live(self) -> Cursor | None:
-        """Take the connection used last, if the server has not ended it, else the next."""
+        """Take the live connection that was used last. Close the dead ones on the way."""
         while True:
             try:
                 cursor = self.idle.pop()
@@ -121,6 +121,6 @@ class _Sessions:
             self.close(cursor)
 
     def close(self, cursor: Cursor) -> None:
-        """Close a connection, except in a process forked within its call."""
+        """Close a connection. A process that was forked during the call leaves it open."""
         if self._pid == os.getpid():
             cursor.connection.close()

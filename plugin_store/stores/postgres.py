@@ -12,7 +12,7 @@ import psycopg
 
 from plugin_store.errors import ConflictError, StoreError, UnreadableRowsError
 
-from .connections import Block, GivenConnection, GivenPool, new_cursor
+from .connections import GivenConnection, GivenPool, TransactionBlock, new_cursor
 from .conninfo import checked_conninfo
 from .driver_errors import connection_lost, translated_errors
 from .model import PluginConfig
@@ -46,15 +46,15 @@ _decode = json.JSONDecoder().raw_decode
 class PluginConfigRepository:
     """A PluginConfigStore in the table ``plugin_config``: see PluginConfigStore for the methods.
 
-    ``PluginConfigRepository(pool)`` takes an open psycopg_pool.ConnectionPool, which it neither opens nor closes.
-    Each method is one statement in a transaction of its own. Threads may share it.
+    ``PluginConfigRepository(pool)`` uses an open psycopg_pool.ConnectionPool and leaves it open.
+    Each method is one statement in its own transaction. Threads may share it.
 
     ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller commits.
 
-    Neither works in a forked child process; ``open()`` does.
+    In a forked child process, only a repository from ``open()`` works.
 
     Methods raise StoreUnavailableError if there is no connection, SchemaError if the table is missing or out of date,
-    and StoreError for whatever else the database refuses. The driver's error is the cause.
+    and StoreError for other errors of the database. The driver's error is the ``__cause__``.
     """
 
     def __init__(self, pool: ConnectionPool[Any] | Connection) -> None:
@@ -81,14 +81,14 @@ class PluginConfigRepository:
         timeout: float = 30.0,
         wait_seconds: float = 0.0,
     ) -> Self:
-        """Return a repository with connections of its own, for a ``with`` block or until ``close()`` or the exit.
+        """Return a repository with its own connections. Use it in a ``with`` block, or call ``close()``.
 
-        ``conninfo`` is a libpq connection string or URL. Where it says nothing, the PG* variables do. ``min_size``
-        connections are opened now, and up to ``max_size`` when calls need them. A call waits up to ``timeout``
-        seconds for a free one. A call that gets no answer ends after about 30 seconds. A forked child connects anew.
+        ``conninfo`` is a libpq connection string or URL. The PG* variables supply missing settings. ``min_size``
+        connections are opened now, and up to ``max_size`` on demand. A call waits ``timeout`` seconds for a free
+        connection. If the server does not answer, a call ends after about 30 seconds. A forked child opens its own.
 
-        StoreUnavailableError: the database cannot be reached, at once or after retrying for ``wait_seconds``.
-        InvalidDatabaseURLError: the conninfo cannot be read.
+        If the database cannot be reached, retries for ``wait_seconds``, then raises StoreUnavailableError.
+        If the conninfo cannot be read, raises InvalidDatabaseURLError.
         """
         if not 0 <= min_size <= max_size or max_size < 1:
             raise ValueError(f"min_size must be 0 to max_size, and max_size 1 or more, not {min_size} and {max_size}")
@@ -100,7 +100,7 @@ class PluginConfigRepository:
         return repository
 
     def close(self) -> None:
-        """Close the connections that ``open()`` made; a given pool or connection stays open."""
+        """Close the connections that ``open()`` made. A given pool or connection stays open."""
         if isinstance(self._connections, OwnPool):
             self._connections.close()
 
@@ -112,11 +112,11 @@ class PluginConfigRepository:
 
     @contextmanager
     def transaction(self) -> Iterator[PluginConfigRepository]:
-        """Yield a repository on one connection, inside one transaction: all of the block's changes or none.
+        """Yield a repository inside one transaction, which stores all of the block's changes or none.
 
-        On a given connection that is in a transaction, the block is a savepoint of it.
+        If a given connection is already in a transaction, the block is a savepoint.
         """
-        with self._connections.cursor() as cursor, Block(cursor.connection):
+        with self._connections.cursor() as cursor, TransactionBlock(cursor.connection):
             yield PluginConfigRepository(cursor.connection)
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
@@ -133,7 +133,7 @@ class PluginConfigRepository:
         return _plugins(self._read(GET_ENABLED, bulk=True))
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Create a plugin or set its status; merge the config's keys over the stored ones."""
+        """Create a plugin or set its status. Merge ``config`` over its stored config."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
@@ -142,7 +142,7 @@ class PluginConfigRepository:
     def save_config(
         self, plugin_name: str, config: dict[str, Any], *, expected_updated_at: datetime | None = None
     ) -> PluginConfig:
-        """Replace the config, leave the status; ConflictError if the row is not as expected."""
+        """Replace the config, keep the status. Raises ConflictError if the row is not the expected version."""
         check_name(plugin_name)
         values = {"config": json.dumps(checked_config(plugin_name, config))}
         if expected_updated_at is None:
@@ -160,7 +160,7 @@ class PluginConfigRepository:
         return self._store(UPDATE_CONFIG, plugin_name, {"changes": json.dumps(checked), "remove": json.dumps(gone)})
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
-        """Insert a plugin if there is no row of that name; return the row stored either way."""
+        """Insert a plugin unless it has a row. Return its row."""
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
@@ -179,7 +179,7 @@ class PluginConfigRepository:
             )
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin; return whether there was one."""
+        """Delete a plugin. Return whether it existed."""
         check_name(plugin_name)
         return bool(self._write(DELETE, {"plugin_name": plugin_name}))
 
@@ -192,7 +192,7 @@ class PluginConfigRepository:
         return _plugins(rows)[0]
 
     def _read(self, statement: LiteralString, values: dict[str, str] | None = None, *, bulk: bool = False) -> list[Row]:
-        """Run a statement; if the connection was lost, once more on another one."""
+        """Run a statement. If the connection was lost, run it once more on another connection."""
         with translated_errors():
             try:
                 return self._run(statement, values, bulk)
@@ -202,12 +202,12 @@ class PluginConfigRepository:
             return self._run(statement, values, bulk)
 
     def _write(self, statement: LiteralString, values: dict[str, str], *, bulk: bool = False) -> list[Row]:
-        """Run a statement that may not be repeated."""
+        """Run a statement, and do not repeat it: a lost connection may have stored it."""
         with translated_errors():
             return self._run(statement, values, bulk)
 
     def _run(self, statement: LiteralString, values: dict[str, str] | None, bulk: bool) -> list[Row]:
-        """Run a statement and return its rows. ``bulk``: the connection's kept cursor must not hold them."""
+        """Run a statement and return its rows. ``bulk`` keeps many rows out of the memory of a kept cursor."""
         connections = self._connections
         try:
             with connections.cursor() as cursor, limited_call(cursor.connection):
@@ -218,11 +218,11 @@ class PluginConfigRepository:
 
 
 def _plugins(rows: list[Row]) -> list[PluginConfig]:
-    """Return the rows as PluginConfigs; UnreadableRowsError for configs that Python cannot read."""
+    """Return the rows as PluginConfigs. Raises UnreadableRowsError if Python cannot read a config."""
     readable, unreadable = [], {}
     for name, status, config, *others in rows:
         try:
-            # jsonb's binary form is its text, after a byte that tells the version.
+            # In binary, jsonb is a version byte, then text.
             readable.append(PluginConfig(name, status, _decode(config, 1)[0], *others))
         except (ValueError, RecursionError) as exc:
             unreadable[name] = exc

@@ -1,4 +1,4 @@
-"""Whether the table that the search_path gives is plugin_store's, whole and unambiguous; and its repair."""
+"""Inspects and repairs the table that the search_path finds."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OLDEST_SERVER = 140000
 
 @dataclass(frozen=True)
 class SchemaState:
-    """What a session sees as plugin_config. ``missing_*`` and ``idle_triggers`` concern the first table found."""
+    """The tables plugin_config that a session sees. ``missing_*`` and ``idle_triggers`` are about the first one."""
 
     server_version: int  # 140005 is 14.5
     creates_in: str | None  # the schema in which CREATE TABLE would make a table
-    schemas: list[str]  # the schemas of the search_path that have a table of this name, in its order
+    schemas: list[str]  # the schemas with such a table, in the order of the search_path
     missing_columns: list[str]
     missing_constraints: list[str]
     idle_triggers: list[str]  # missing or disabled
@@ -36,16 +36,16 @@ class SchemaState:
 
     @property
     def foreign(self) -> bool:
-        """Whether the table is another's: it lacks columns of ours."""
+        """Whether the table is not plugin_store's, because it lacks our columns."""
         return bool(self.schemas and self.missing_columns)
 
     @property
     def damaged(self) -> bool:
-        """Whether the table is ours and repair_schema can help it."""
+        """Whether the table is plugin_store's and repair_schema can repair it."""
         return bool(self.schemas and not self.foreign and (self.missing_constraints or self.idle_triggers))
 
     def problems(self) -> list[str]:
-        """Return what is wrong, each with its cure; an empty list if all is well."""
+        """Return each problem with its cure."""
         table = f"the table plugin_config in schema {self.schema!r}"
         if self.server_version < OLDEST_SERVER:
             version = f"{self.server_version // 10_000}.{self.server_version % 10_000}"
@@ -77,17 +77,17 @@ class SchemaState:
 
 
 def inspect_schema(connection: psycopg.Connection[Any]) -> SchemaState:
-    """Return the state of the table as this session sees it: one statement, which changes nothing."""
+    """Return the state of the table as this session sees it. Runs one statement, which changes nothing."""
     with translated_errors():
         state = psycopg.Cursor(connection, row_factory=class_row(SchemaState)).execute(INSPECT_SCHEMA).fetchone()
-    assert state is not None  # the statement returns one row, whatever it finds
+    assert state is not None  # the statement always returns one row
     return state
 
 
 def repair_schema(connection: psycopg.Connection[Any]) -> None:
-    """Run all migrations' statements again, in one transaction: makes and enables triggers, adds CHECKs of 0003.
+    """Run all migrations again, in one transaction. They restore triggers and checks.
 
-    The role must own the table. The search_path must give the schema of the table first.
+    The role must own the table. The table's schema must be the first of the search_path.
     """
     migrations = folder("migrations")
     names = [name for name in os.listdir(migrations) if name.endswith(".sql") and not name.endswith(".rollback.sql")]

@@ -1,8 +1,7 @@
-"""Where the SQL files and the migrations of this package are.
+"""Finds the package's SQL files and migrations.
 
-Both folders stand at the top of the source tree and are linked into the package; a wheel holds
-them in place of the links. Found by plain paths, as importlib.resources costs an importer of
-this package more than all the rest of it.
+In the source tree, the package has symbolic links to the two folders. A wheel has the folders themselves. This module
+uses plain paths, because importing importlib.resources takes longer than the rest of the package.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def folder(name: str) -> str:
-    """Return the path of the package's folder ``sql`` or ``migrations``; InstallationError if it is not there."""
+    """Return the path of the package's folder ``sql`` or ``migrations``. Raises InstallationError if it is missing."""
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), name)
     if not os.path.isdir(path):
         raise InstallationError(
@@ -30,8 +29,7 @@ def folder(name: str) -> str:
 def load_statement(name: str) -> LiteralString:
     """Return the SQL of ``sql/NAME.sql``.
 
-    psycopg wants literals, as a guard against SQL put together from input. The files of this package are
-    as fixed as its code: this is the one place that says so.
+    psycopg takes only a LiteralString, as a guard against SQL injection. These files are fixed, so the cast is safe.
     """
     with open(os.path.join(folder("sql"), f"{name}.sql"), encoding="utf-8") as file:
         return cast("LiteralString", file.read())  # type: ignore[redundant-cast]  # mypy knows it as str

@@ -1,6 +1,6 @@
-"""A limit for each call on a connection that the library opens.
+"""A time limit for each call on a connection that the library opens.
 
-A stopped backend and a silent proxy acknowledge packets, so no timeout of TCP ends a wait for their answer.
+A stopped backend or a silent proxy still acknowledges packets, so TCP timeouts do not end the wait.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ LOOK_EVERY_SECONDS = 5.0
 
 
 class LibraryConnection(psycopg.Connection[Any]):
-    """A connection that the library opened, so its calls are limited."""
+    """A connection that the library opened. Its calls have a time limit."""
 
     def __del__(self, *_: object) -> None:
-        """Do nothing: psycopg would warn in a forked child of each connection that its parent has open."""
+        """Do nothing. psycopg would warn about each inherited connection in a forked child."""
 
 
 class limited_call:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that ends what waits too long on a LibraryConnection, after about 30 seconds.
+    """A context manager that ends a call on a LibraryConnection after about 30 seconds.
 
-    A statement that waits for a lock ends with QueryCanceled. If the server does not answer at all, the block ends
-    with StoreUnavailableError. The connection is closed after either. Blocks may be nested.
+    If the statement waits for a lock, it raises QueryCanceled. If the server does not answer, the block raises
+    StoreUnavailableError. Both close the connection. Blocks may be nested.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class limited_call:  # noqa: N801  (used like a function, as contextlib's are)
 
 
 def shut_down(connection: Connection) -> None:
-    """End whatever waits on this connection, from any thread: it raises OperationalError there."""
+    """Shut down the socket, from any thread. A call that waits on the connection raises OperationalError."""
     with suppress(OSError, psycopg.Error):
         number = connection.fileno()
         with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as copy:
@@ -90,7 +90,7 @@ class _Watchdog:
         if self.calls.pop(call, None) is None:  # it has just ended
             self.late.pop(call, None)
             return
-        # In its own thread: before libpq 17 a cancel request may wait for ever.
+        # In its own thread: before libpq 17, a cancel request may block forever.
         with suppress(RuntimeError):  # no thread starts while the interpreter exits
             Thread(target=_send_cancel, args=[call.connection], name="plugin_store cancel", daemon=True).start()
 
@@ -104,7 +104,7 @@ _current: _Watchdog | None = None
 
 
 def watchdog() -> _Watchdog:
-    """Return this process's watchdog, a new one in a forked child."""
+    """Return this process's watchdog. A forked child starts its own."""
     global _current
     if _current is None or _current.pid != os.getpid():
         _current = _Watchdog()

@@ -1,7 +1,7 @@
-"""What can be stored: checks that every store makes before it writes.
+"""The checks that every store makes before it writes.
 
-The limits of configs are those of PostgreSQL's jsonb, which keeps numbers as decimals and
-text without NUL (PostgreSQL manual, "JSON Types"), and of reading it back in Python.
+PostgreSQL's jsonb and Python's reading of it limit configs. jsonb keeps numbers as decimals, and text without NUL
+(PostgreSQL manual, "JSON Types").
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_NAME_LENGTH = 100
 MAX_DEPTH = 100
 # About 4,200 digits; Python reads no integer of more than 4,300 (sys.set_int_max_str_digits).
 MAX_INT_BITS = 14_000
-# From here on repr() writes floats with an exponent, which jsonb turns into other digits.
+# From 1e16, repr() writes floats with an exponent, and jsonb changes the digits of these.
 FLOAT_AS_INT_FROM = 1e16
 
 
@@ -33,7 +33,7 @@ def check_name(plugin_name: str) -> None:
         raise InvalidNameError("a plugin name must not be empty")
     if len(plugin_name) > MAX_NAME_LENGTH:
         raise InvalidNameError(
-            f"plugin name {plugin_name[:20]!r}… has {len(plugin_name)} characters, at most {MAX_NAME_LENGTH} may be"
+            f"plugin name {plugin_name[:20]!r}… has {len(plugin_name)} characters, more than {MAX_NAME_LENGTH}"
         )
     if problem := _text_problem(plugin_name):
         raise InvalidNameError(f"plugin name {plugin_name!r} {problem}")
@@ -46,10 +46,9 @@ def check_status(plugin_name: str, status: str) -> None:
 
 
 def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of the config as a store gives it back, equal to the original.
+    """Return a copy of the config as a store returns it, equal to the original.
 
-    Raises InvalidConfigError, naming the plugin and the key path, for what is not a dict, or holds
-    what cannot be stored.
+    If the config is not a dict or cannot be stored, raises InvalidConfigError, which names the plugin and key path.
     """
     if not isinstance(config, dict):
         raise InvalidConfigError(f"plugin {plugin_name!r}: config must be a dict, not {type(config).__name__}")
@@ -64,7 +63,7 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
 def checked_changes(
     plugin_name: str, changes: dict[str, Any], remove: Iterable[str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return what update_config is to set and to remove; raise InvalidConfigError as checked_config."""
+    """Return copies of update_config's arguments. Raises InvalidConfigError if one is not valid."""
     if isinstance(remove, str) or not isinstance(remove, Iterable):
         raise InvalidConfigError(f"plugin {plugin_name!r}: remove must be a list of keys, not {remove!r}")
     gone = list(remove)
@@ -73,12 +72,12 @@ def checked_changes(
             raise InvalidConfigError(f"plugin {plugin_name!r}: remove {problem}")
     copy = checked_config(plugin_name, changes)
     if both := sorted(copy.keys() & set(gone)):
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {both} are to be both set and removed")
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {both} cannot be both set and removed")
     return copy, list(dict.fromkeys(gone))
 
 
 def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return name, status and copied config of each; raise as the other checks, or on a name given twice."""
+    """Return name, status and copied config of each. Raises if one is not valid or a name is given twice."""
     checked: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for given in configs:
         name = given.plugin_name
@@ -91,9 +90,9 @@ def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[s
 
 
 def copy_json(value: Any) -> Any:
-    """Return a copy of what JSON is made of: dicts and lists are copied, all else is shared."""
+    """Return a copy of a JSON value. Dicts and lists are copied, other values are shared."""
     if isinstance(value, dict):
-        # dict() first: it copies in one step, while another thread may be adding a key.
+        # dict() copies in one step, so another thread may add a key meanwhile.
         return {key: copy_json(item) for key, item in dict(value).items()}
     if isinstance(value, list):
         return [copy_json(item) for item in value]
@@ -101,7 +100,7 @@ def copy_json(value: Any) -> Any:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Return whether two values are the same in JSON, where true is not 1 as it is in Python."""
+    """Return whether two values are equal in JSON. Unlike in Python, true does not equal 1."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
@@ -110,7 +109,7 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0); of a path that is too deep its beginning."""
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0). Shorten a path that is too deep."""
     head, *rest = path if len(path) <= MAX_DEPTH else path[:4]
     return str(head) + "".join(
         f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest
@@ -118,7 +117,7 @@ def dotted(path: tuple[str | int, ...]) -> str:
 
 
 class _UnstorableError(Exception):
-    """Why something cannot be stored, and the path to it, innermost first: each level adds its step on the way out."""
+    """Why a value cannot be stored, and its path. Each level appends its step, so the path is innermost first."""
 
     def __init__(self, problem: str) -> None:
         self.problem = problem

@@ -32,7 +32,7 @@ def refused(config: Any) -> str:
     ("name", "message"),
     [
         ("", "a plugin name must not be empty"),
-        ("x" * 101, "plugin name 'xxxxxxxxxxxxxxxxxxxx'… has 101 characters, at most 100 may be"),
+        ("x" * 101, "plugin name 'xxxxxxxxxxxxxxxxxxxx'… has 101 characters, more than 100"),
         ("a\0", r"plugin name 'a\x00' holds a NUL character, which PostgreSQL does not store"),
         ("\ud800", r"plugin name '\ud800' holds a lone surrogate, which is not a character"),
         (7, "a plugin name must be a str, not int: 7"),
@@ -134,7 +134,7 @@ def test_changes_and_keys_to_remove() -> None:
         ({}, [1], "remove has the key 1, which is not a str"),
         ({}, [["a"]], "remove has the key ['a'], which is not a str"),
         ({}, ["\0"], r"remove has the key '\x00', which holds a NUL character, which PostgreSQL does not store"),
-        ({"b": 1, "a": 1}, ["c", "b", "a"], "['a', 'b'] are to be both set and removed"),
+        ({"b": 1, "a": 1}, ["c", "b", "a"], "['a', 'b'] cannot be both set and removed"),
         ([], [], "config must be a dict, not list"),
     ],
 )

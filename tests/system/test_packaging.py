@@ -181,6 +181,12 @@ def test_a_wheel_holds_the_package_and_nothing_else(sources: Path, built: dict[s
     assert {"plugin_store/sql/save.sql", "plugin_store/py.typed"} < held
 
 
+def test_sdist_holds_tests(built: dict[str, Path]) -> None:
+    with tarfile.open(built["sdist"]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"tox.ini", "tests/conftest.py", "tests/README.md", "sql/README.md", "plugin_store/README.md"} <= names
+
+
 def test_a_wheel_from_the_sdist_is_the_same(built: dict[str, Path]) -> None:
     with ZipFile(built["wheel"]) as wheel, ZipFile(built["wheel from sdist"]) as again:
         assert {info.filename: info.CRC for info in again.infolist()} == {

@@ -26,7 +26,7 @@ from plugin_store.stores.statements import folder
 
 CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ["plugin_store", "sql", "migrations", "tests"]
-FILES = ["pyproject.toml", "tox.ini", "README.md", "CHANGELOG.md", "LICENSE"]
+FILES = ["pyproject.toml", "MANIFEST.in", "tox.ini", "README.md", "CHANGELOG.md", "LICENSE"]
 
 
 @dataclass

@@ -69,7 +69,7 @@ class TableFollower(Thread):
         self.problems: list[str] = []  # since then
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
-        self._deaf: str | None = None  # why LISTEN does not work
+        self._poll_reason: str | None = None  # why LISTEN does not work
         self._connection: Connection | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
@@ -106,7 +106,7 @@ class TableFollower(Thread):
             if left <= 0:
                 retry_failed, resync_at = resync_at > 0, time.monotonic() + self._resync_seconds
                 schema = self._listen(connection)
-            elif self._deaf:
+            elif self._poll_reason:
                 list(connection.notifies(timeout=min(self._poll_seconds, left)))
             else:
                 heard = connection.notifies(timeout=REST_SECONDS if rests else left, stop_after=None if rests else 1)
@@ -121,18 +121,18 @@ class TableFollower(Thread):
         """Start to listen, and return the table's schema."""
         with limited_call(connection):
             state = inspect_schema(connection)
-            deaf = "; ".join(state.problems()) if state.damaged else None
+            poll_reason = "; ".join(state.problems()) if state.damaged else None
             if is_pooled(connection):
                 connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
-                deaf = "there is a connection pooler before the server"
+                poll_reason = "there is a connection pooler before the server"
             else:
                 try:
                     connection.execute(LISTEN)
                 except Error as exc:
-                    deaf = f"the server refuses LISTEN: {exc.diag.message_primary}"
-        if deaf and deaf != self._deaf and not connection.closed:
-            logger.warning("polling plugin_config every %g s: %s", self._poll_seconds, deaf)
-        self._deaf = deaf
+                    poll_reason = f"the server refuses LISTEN: {exc.diag.message_primary}"
+        if poll_reason and poll_reason != self._poll_reason and not connection.closed:
+            logger.warning("polling plugin_config every %g s: %s", self._poll_seconds, poll_reason)
+        self._poll_reason = poll_reason
         return state.schema
 
 

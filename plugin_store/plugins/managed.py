@@ -120,10 +120,10 @@ class Managed:
         the error of ``commit`` is raised.
         """
         plugin, before, was_enabled = self.plugin, self.plugin.status, self.enabled
-        turn, undo = (plugin.enable, plugin.disable) if on else (plugin.disable, plugin.enable)
+        action, undo = (plugin.enable, plugin.disable) if on else (plugin.disable, plugin.enable)
         error = undo_error = None
         try:
-            error = _error_of(turn)
+            error = _error_of(action)
             if commit is not None and not (on and error):
                 try:
                     commit()

@@ -89,7 +89,7 @@ class PluginManager(Registry):
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store its status and pending config, and announce plugin.enabled.
 
-        Then sync the other plugins, so that plugins which wait for this one start. Repeating the call has no effect.
+        Then sync the other plugins, so plugins that wait for this one start. Repeating the call has no effect.
         If on_enable raises, nothing is stored and the plugin is in ERROR. If storing fails, on_disable undoes it.
         Raises PluginNotFoundError; PluginStateError ("Cannot enable") if the plugin was never initialized;
         DependencyError; InvalidConfigError or UnresolvedReferenceError for its config; and what on_enable raises.
@@ -140,7 +140,7 @@ class PluginManager(Registry):
         managed = self._get(name)
         checked, pending = managed.storable(config), dict(managed.plugin._pending)
         managed.check(checked, {})
-        self._take(managed, self._store.save_config(name, checked), pending)
+        self._apply_stored(managed, self._store.save_config(name, checked), pending)
 
     @one_change
     def update_config(self, name: str, changes: dict[str, Any], *, remove: Iterable[str] = ()) -> None:
@@ -156,7 +156,7 @@ class PluginManager(Registry):
         row = self._store.get_by_name(name)
         stored = {key: value for key, value in (row.config if row else {}).items() if key not in gone}
         managed.check({**stored, **kept, **checked}, {})
-        self._take(managed, self._store.update_config(name, {**kept, **checked}, remove=gone), pending)
+        self._apply_stored(managed, self._store.update_config(name, {**kept, **checked}, remove=gone), pending)
 
     @one_change
     def check_config(self, name: str, config: dict[str, Any]) -> None:
@@ -242,7 +242,7 @@ class PluginManager(Registry):
         if row.config == values:  # else another process inserted the row
             managed.plugin._keep(pending)
 
-    def _take(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
+    def _apply_stored(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
         managed.plugin._keep(pending)
         self._rows.put(managed.name, row)

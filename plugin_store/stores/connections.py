@@ -129,7 +129,7 @@ def refuse_other_process(pid: int, what: str) -> None:
     if pid != os.getpid():
         raise StoreUnavailableError(
             f"the {what} belongs to the process that this one was forked from: make the {what} and the repository "
-            "after the fork, or use PluginConfigRepository.open(), which works in both"
+            "after the fork, or use PluginConfigRepository.open(), which works in a child"
         )
 
 

@@ -207,7 +207,7 @@ class PluginConfigRepository:
             return self._run(statement, values, bulk)
 
     def _run(self, statement: LiteralString, values: dict[str, str] | None, bulk: bool) -> list[Row]:
-        """Run a statement and return its rows. ``bulk`` keeps many rows out of the memory of a kept cursor."""
+        """Run a statement and return its rows. ``bulk``: a kept cursor would keep all rows in memory."""
         connections = self._connections
         try:
             with connections.cursor() as cursor, limited_call(cursor.connection):

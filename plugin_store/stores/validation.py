@@ -1,7 +1,7 @@
 """The checks that every store makes before it writes.
 
-PostgreSQL's jsonb and Python's reading of it limit configs. jsonb keeps numbers as decimals, and text without NUL
-(PostgreSQL manual, "JSON Types").
+The limits of configs come from PostgreSQL's jsonb and from Python's JSON reader. jsonb keeps numbers as decimals, and
+text without NUL (PostgreSQL manual, "JSON Types").
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ LIBPQ_VARIABLES = ("PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PG
 
 def database(args: Namespace) -> str:
     """Return the conninfo of the database; PluginStoreError if none is named."""
-    given: str = (args.database or os.environ.get("DATABASE_URL", "")).strip()  # a file's line feed is no part of it
+    given: str = (args.database or os.environ.get("DATABASE_URL", "")).strip()
     if given or any(os.environ.get(name) for name in LIBPQ_VARIABLES):
         return given
     raise PluginStoreError(

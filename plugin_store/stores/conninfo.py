@@ -14,7 +14,8 @@ _IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)
 def checked_conninfo(conninfo: str) -> str:
     """Return the conninfo in libpq's form. Raises InvalidDatabaseURLError, which does not show it.
 
-    ``postgresql+psycopg://``, the form of yoyo and SQLAlchemy, becomes ``postgresql://``. If a password has an
+    ``postgresql+psycopg://``, the form of yoyo and SQLAlchemy, becomes ``postgresql://``. Blanks, line ends and a
+    byte order mark around it are dropped. If a password has an
     unescaped @ or /, libpq may take a part of it for the host or port and show it in an error. Such a URL is refused.
     """
     from psycopg import ProgrammingError
@@ -24,6 +25,7 @@ def checked_conninfo(conninfo: str) -> str:
         raise InvalidDatabaseURLError(
             f"the database URL must be a str, not {type(conninfo).__name__}: is the variable set that it is read from?"
         )
+    conninfo = conninfo.strip("\ufeff \t\r\n")  # a file's byte order mark and line end
     conninfo = re.sub(r"^postgres(ql)?\+psycopg://", "postgresql://", conninfo)
     scheme, separator, rest = conninfo.partition("://")
     if separator and scheme in ("postgresql", "postgres"):

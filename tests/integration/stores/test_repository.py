@@ -790,6 +790,10 @@ class TestSecrets:
         assert checked_conninfo("postgresql+psycopg://user@host/db") == "postgresql://user@host/db"
         assert checked_conninfo("postgres+psycopg:///db?host=/tmp") == "postgresql:///db?host=/tmp"
 
+    @pytest.mark.parametrize("file_text", ["{}\n", "{}\r\n", " {} ", "\ufeff{}\n"])
+    def test_a_secret_files_blanks_around_a_url_are_dropped(self, file_text: str) -> None:
+        assert checked_conninfo(file_text.format("postgresql://user@host/db")) == "postgresql://user@host/db"
+
     @pytest.mark.parametrize("char", "@:/?#%&= '\\[]äé\u20ac")
     def test_a_percent_encoded_password_opens_the_database(
         self, database_url: str, connection: psycopg.Connection[Any], char: str

@@ -42,6 +42,8 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
         if state.server_version < OLDEST_SERVER or state.foreign:
             raise MigrationError(state.problems()[0])
         missing = pending(connection, state)
+        if check and missing is None:
+            raise MigrationError("this role may not read which migrations are applied: check as the table's owner")
         todo = (missing or []) + _repairs(state)
         if check or (not todo and missing is not None):
             return todo
@@ -85,7 +87,9 @@ def _check_role(connection: psycopg.Connection[Any], state: SchemaState) -> None
         connection.execute(USE_SCHEMA, {"schema": schema})
         row = connection.execute(MAY_MIGRATE).fetchone()
     assert row is not None
-    role, _, allowed = row
+    role, _, allowed, read_only = row
+    if read_only:
+        raise MigrationError("the database takes no writes here: migrate on the primary, in a session that may write")
     if not allowed:
         raise MigrationError(
             f"the role {role!r} may not create tables in the schema {schema!r}: migrate as the owner of the schema, "

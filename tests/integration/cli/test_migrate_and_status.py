@@ -263,5 +263,18 @@ def test_status_works_for_the_role_of_a_service(run: Run, admin: Connection, emp
     assert "this role may not read them" in done.out
 
 
+def test_check_is_refused_when_migrations_are_unreadable(run: Run, empty_url: str, role: str) -> None:
+    run("migrate")
+    done = run("migrate", "--check", "--database", with_options(empty_url, f"-crole={role}"))
+    assert (done.status, done.out) == (1, "")
+    assert "may not read which migrations are applied" in done.err
+
+
+def test_migrate_names_the_cause_when_read_only(run: Run, empty_url: str) -> None:
+    done = run("migrate", "--database", with_options(empty_url, "-cdefault_transaction_read_only=on"))
+    assert (done.status, done.out) == (1, "")
+    assert "takes no writes" in done.err
+
+
 def test_status_tells_that_the_database_is_away(run: Run) -> None:
     assert run("status", "--database", "postgresql://127.0.0.1:1/none").status == 3

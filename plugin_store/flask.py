@@ -160,9 +160,9 @@ def get(name: str) -> None:
 # The setting lets a negative number be a value: otherwise click takes it for an option.
 @config.command("set", params=[NAME, KEY, VALUE], context_settings={"ignore_unknown_options": True})
 def set_(name: str, key: str, value: str) -> None:
-    """Set a key of a plugin's stored config to VALUE: JSON, else text."""
+    """Set a key of a plugin's stored config to VALUE: JSON, else text; - is standard input."""
     with _opened(name) as (manager, store):
-        parsed = verbs.parse_value(value)
+        parsed = verbs.parse_value(verbs.given_text(value))
         _check(manager, store, name, {key: parsed})
         notes = verbs.set_key(store, name, key, parsed, create=True)
     click.echo("\n".join([f"{name}: {key} is set", *notes]))

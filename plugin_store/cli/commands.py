@@ -11,7 +11,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterable
 from dataclasses import asdict
-from io import TextIOWrapper
 from typing import Any
 
 from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
@@ -21,7 +20,7 @@ from . import verbs
 from .changes import PluginChange
 from .database import database, stored, transaction
 from .migrate import migrate
-from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
+from .output import Answer, as_json, as_table, exactly, hidden, local, near, printable, printable_lines, progress, say
 from .status import status
 from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
 from .watch import watch
@@ -81,12 +80,12 @@ def do_config_get(args: Namespace) -> Answer:
         raise InvalidConfigError(f"plugin {args.name!r}: no key {args.key!r} is stored in its config{hint}")
     value = config if args.key is None else config[args.key]
     if isinstance(value, str) and not args.json:  # a program gets it as it is
-        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else value}\n")
+        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else exactly(value)}\n")
     return Answer(as_json(value))
 
 
 def do_config_set(args: Namespace) -> Answer:
-    text = _standard_input() if args.value == "-" else args.value
+    text = verbs.given_text(args.value)
     value = verbs.parse_value(text, as_text=args.text)
     with stored(args) as store:
         notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
@@ -107,9 +106,7 @@ def do_export(args: Namespace) -> Answer:
         rows, problem = [verbs.existing(store, name) for name in args.names], ""
         if not args.names:
             rows, problem = verbs.read_all(store)
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # the same file wherever it is made
-    return _partial(Answer(dump_plugins(rows)), problem)
+    return _partial(Answer(exactly(dump_plugins(rows))), problem)
 
 
 def do_import(args: Namespace) -> Answer:
@@ -161,14 +158,6 @@ def _confirm(consequence: str) -> None:
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return
     raise PluginStoreError(f"nothing is changed: {consequence}; --yes does it without asking")
-
-
-def _standard_input() -> str:
-    """Return the text on standard input, without a byte order mark and one line's end."""
-    try:
-        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:  # its text would show the value
-        raise InvalidConfigError("the value on standard input is not UTF-8") from None
 
 
 def _read_plugins(file: str) -> list[PluginConfig]:

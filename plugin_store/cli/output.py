@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from threading import Timer
 from typing import Any, NamedTuple
 
@@ -30,6 +31,13 @@ def open_streams() -> None:
         stream = getattr(sys, name)
         if mode == "w" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def exactly(text: str) -> str:
+    """Return the text, and let stdout be UTF-8 whatever the locale: a program reads the same bytes everywhere."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    return text
 
 
 def say(text: str, end: str = "\n") -> None:

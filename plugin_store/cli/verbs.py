@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NoReturn
@@ -81,6 +82,16 @@ def unknown(store: PluginConfigStore, name: str) -> str:
     if "," in name:
         return f"no plugin {name!r} is stored: separate names with blanks, {' '.join(name.split(','))!r}"
     return f"no plugin {name!r} is stored{near(name, [row.plugin_name for row in read_all(store)[0]])}"
+
+
+def given_text(argument: str) -> str:
+    """Return the argument; for ``-``, the text on standard input without a byte order mark and one line's end."""
+    if argument != "-":
+        return argument
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:  # its text would show the value
+        raise InvalidConfigError("the value on standard input is not UTF-8") from None
 
 
 def parse_value(text: str, *, as_text: bool = False) -> Any:

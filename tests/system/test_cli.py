@@ -104,6 +104,7 @@ def test_other_locales_read_and_write_the_same(shell: Run, mail: PluginConfigRep
     row = mail.get_by_name("é€")
     assert row is not None and row.config == {"ключ": "☃"}
     assert "é€" in shell("store export é€", **env).stdout
+    assert shell("store config get é€ ключ", **env).stdout == "☃\n"
 
 
 def test_no_output_shows_a_password(shell: Run) -> None:

@@ -208,6 +208,12 @@ def test_config_set_keeps_a_value_as_typed(service: Service, text: str, value: A
     assert service.rows() == {"mail": ("disabled", {"size": value})}
 
 
+def test_config_set_reads_standard_input(service: Service) -> None:
+    arguments = ["plugins", "config", "set", "mail", "size", "-"]
+    assert service.app.test_cli_runner().invoke(args=arguments, input="15\r\n").exit_code == 0
+    assert service.rows() == {"mail": ("disabled", {"size": 15})}
+
+
 def test_config_set_keeps_other_keys_and_the_status(service: Service) -> None:
     service.store.save("mail", "enabled", {"port": 25, "user": "ann"})
     service.done("config", "set", "mail", "user", "bob")

@@ -15,8 +15,8 @@ def checked_conninfo(conninfo: str) -> str:
     """Return the conninfo in libpq's form. Raises InvalidDatabaseURLError, which does not show it.
 
     ``postgresql+psycopg://``, the form of yoyo and SQLAlchemy, becomes ``postgresql://``. Blanks, line ends and a
-    byte order mark around it are dropped. If a password has an
-    unescaped @ or /, libpq may take a part of it for the host or port and show it in an error. Such a URL is refused.
+    byte order mark around it are dropped. If a password has an unescaped @ or /, libpq may take a part of it for the
+    host or port and show it in an error. Such a URL is refused.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict

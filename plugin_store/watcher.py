@@ -69,7 +69,8 @@ class TableFollower(Thread):
         self.problems: list[str] = []  # since then
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
-        self._poll_reason: str | None = None  # why LISTEN does not work
+        self._found = self._told = ""  # what is wrong with the table, or with listening
+        self._polls = False  # whether LISTEN does not work
         self._connection: Connection | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
@@ -106,13 +107,17 @@ class TableFollower(Thread):
             if left <= 0:
                 retry_failed, resync_at = resync_at > 0, time.monotonic() + self._resync_seconds
                 schema = self._listen(connection)
-            elif self._poll_reason:
+            elif self._polls:
                 list(connection.notifies(timeout=min(self._poll_seconds, left)))
             else:
                 heard = connection.notifies(timeout=REST_SECONDS if rests else left, stop_after=None if rests else 1)
                 names = changed_plugins([notify.payload for notify in heard], schema)
             if rests := names is None or bool(names):
                 self._sync(store=store, names=names, retry_failed=retry_failed)
+                if self._found and self._found != self._told:
+                    polling = f"polling plugin_config every {self._poll_seconds:g} s"
+                    logger.warning("%s: %s", polling if self._polls else "plugin_config is not in order", self._found)
+                self._told = self._found
                 if self.problems:
                     logger.info("following plugin_config again")
                 self.last_sync, self.problems = time.monotonic(), []
@@ -121,18 +126,16 @@ class TableFollower(Thread):
         """Start to listen, and return the table's schema."""
         with limited_call(connection):
             state = inspect_schema(connection)
-            poll_reason = "; ".join(state.problems()) if state.damaged else None
+            found, polls = "; ".join(state.problems()), state.damaged
             if is_pooled(connection):
                 connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
-                poll_reason = "there is a connection pooler before the server"
+                found, polls = "there is a connection pooler before the server", True
             else:
                 try:
                     connection.execute(LISTEN)
                 except Error as exc:
-                    poll_reason = f"the server refuses LISTEN: {exc.diag.message_primary}"
-        if poll_reason and poll_reason != self._poll_reason and not connection.closed:
-            logger.warning("polling plugin_config every %g s: %s", self._poll_seconds, poll_reason)
-        self._poll_reason = poll_reason
+                    found, polls = f"the server refuses LISTEN: {exc.diag.message_primary}", True
+        self._found, self._polls = found, polls
         return state.schema
 
 

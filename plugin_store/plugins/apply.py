@@ -71,6 +71,10 @@ class Sync:
         self._start(plan)
         self._fill_report(plan)
 
+    def stop_unwanted(self) -> None:
+        """Stop what no row wants, and do nothing else."""
+        self._stop(self._plan(), {})
+
     def _check(self) -> dict[str, Any]:
         """Validate the stored configs and return the settings. Block each plugin that refuses its config."""
         settings = {}

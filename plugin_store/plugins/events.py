@@ -99,6 +99,7 @@ class EventDispatcher:
 
 def refuse_async(function: Callable[..., object], what: str) -> None:
     """Raise TypeError if the function, or the ``__call__`` of the object, is an ``async def`` function."""
-    for each in (function, type(function).__call__):
+    called = getattr(function, "func", function)  # of a functools.partial
+    for each in (called, type(called).__call__):
         if iscoroutinefunction(each) or isasyncgenfunction(each):
             raise TypeError(f"{what} must be a plain function, not `async def`: nothing would await it")

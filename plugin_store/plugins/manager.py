@@ -116,7 +116,7 @@ class PluginManager(Registry):
         managed = self._get(name)
         if self._dependents(name):  # another process may have disabled them
             self._rows.read(self._store)
-            self._apply()
+            Sync(self._plugins, self._rows.by_name, asked={}).stop_unwanted()
         if dependents := self._dependents(name):
             raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
         commit = partial(self._save, managed, DISABLED)

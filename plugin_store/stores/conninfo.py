@@ -41,6 +41,8 @@ def checked_conninfo(conninfo: str) -> str:
     # A server's error would repeat a URL that is given as the database's name.
     if any(masked(str(values.get(keyword, ""))) != str(values.get(keyword, "")) for keyword in ("dbname", "host")):
         raise _unreadable()
+    if "@" in str(values.get("host", ""))[1:]:  # at the beginning it marks an abstract socket
+        raise _unreadable()
     if not str(values.get("port", "5432")).replace(",", "0").isdecimal():
         raise _unreadable()
     return conninfo

@@ -207,6 +207,18 @@ def test_watcher_polls_behind_other_poolers(
         assert_polls(service, url, repository, caplog, "there is a connection pooler before the server")
 
 
+def test_watcher_says_that_table_hides_another(
+    database_url: str, connection: psycopg.Connection[Any], service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    connection.execute("CREATE SCHEMA hidden CREATE TABLE plugin_config (id int)")
+    watcher_url = make_conninfo(database_url, options="-c search_path=public,hidden")
+    with PluginWatcher(service.manager, watcher_url, resync_seconds=0.1):
+        assert wait_until(lambda: logged(caplog))
+        time.sleep(0.3)
+    (message,) = logged(caplog)
+    assert re.match("plugin_config is not in order: .* hides the one in 'hidden'", message)
+
+
 # -- what it cannot read -------------------------------------------------------------------------
 
 

@@ -260,8 +260,11 @@ def test_shut_down_ends_a_call_from_another_thread(database_url: str) -> None:
         shut_down(connection)  # closed: nothing happens
 
 
-def test_password_hidden_in_dbname_is_refused(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("hidden", ["host={} dbname=postgresql://me:hunter2@{}/x", "host=me:hunter2@{}"])
+def test_password_in_dbname_or_host_is_refused(
+    database_url: str, caplog: pytest.LogCaptureFixture, hidden: str
+) -> None:
     host = conninfo_to_dict(database_url)["host"]
     with caplog.at_level(logging.DEBUG), pytest.raises(InvalidDatabaseURLError) as caught:
-        connect(f"host={host} dbname=postgresql://me:hunter2@{host}/x")
+        connect(hidden.format(host, host))
     assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__) + caplog.text

@@ -50,15 +50,17 @@ def test_disable_plugin_raises_when_plugins_depend_on_it() -> None:
     assert rows(store)["base"] == ("enabled", {})
 
 
-def test_disable_plugin_follows_dependents_disabled_elsewhere() -> None:
-    store = stored(base="enabled", child="enabled")
+def test_disable_plugin_first_stops_dependents_disabled_elsewhere() -> None:
+    store = stored(base="enabled", child="enabled", slow="disabled")
     calls: list[tuple[str, str]] = []
-    manager = started(store, Recorder("child", "base", calls=calls), Recorder("base", calls=calls))
+    names = {"child": ["base"], "base": [], "slow": []}
+    manager = started(store, *(Recorder(name, *needs, calls=calls) for name, needs in names.items()))
     manager.load_persisted_state()
     store.save("child", "disabled")
+    store.save("slow", "enabled")
     calls.clear()
     manager.disable_plugin("base")
-    assert calls == [("child", "on_disable"), ("base", "on_disable")]
+    assert calls == [("child", "on_disable"), ("base", "on_disable"), ("slow", "on_enable")]
 
 
 def test_disable_plugin_acts_before_other_plugins_start() -> None:

@@ -1,4 +1,4 @@
--- Drops the table with all that it holds, and the trigger with it.
+-- Drops the table, its rows and its trigger.
 DROP TABLE IF EXISTS plugin_config;
 
 DROP FUNCTION IF EXISTS plugin_config_stamp();

@@ -43,7 +43,7 @@ BEGIN
 
     IF (NEW.plugin_name, NEW.status, NEW.config)
        IS DISTINCT FROM (OLD.plugin_name, OLD.status, OLD.config) THEN
-        -- Never the same twice on a row, whatever the clock does: updated_at is its version.
+        -- updated_at is the row's version, so it always increases, even if the clock goes back.
         stamp := greatest(clock_timestamp(), OLD.updated_at + interval '1 microsecond');
         NEW.updated_at := stamp;
         IF NEW.status IS DISTINCT FROM OLD.status THEN

@@ -1,7 +1,7 @@
 -- depends: plugin_store.0001.create-plugin-config
 --
 -- Announce each change on the channel plugin_config, with the plugin's name as payload, from the
--- table itself: edits in psql travel as those of the library do.
+-- table itself: edits in psql are announced like those of the library.
 --
 -- Only what matters is announced, as NOTIFY puts committing writers in single file (PostgreSQL
 -- manual, NOTIFY: a lock is taken at commit): a save that changes nothing is silent.

@@ -42,7 +42,7 @@ def init_app(app: Flask, manager: PluginManager) -> None:
         name = plugin.metadata.name
         try:
             if (blueprint := plugin.get_blueprint()) is not None:
-                owners.setdefault(blueprint, name)  # first, so that a blueprint that fails halfway is hidden
+                owners.setdefault(blueprint, name)  # first, so that a half-registered blueprint is hidden too
                 app.register_blueprint(blueprint, url_prefix=plugin.get_url_prefix())
         except Exception as exc:
             if manager.is_enabled(name):
@@ -133,7 +133,9 @@ def _add_switch(verb: Callable[..., Any], status: str) -> None:
                 name = plugin.metadata.name
                 for other in plugin.metadata.dependencies or []:
                     if after.get(name) == ENABLED and after.get(other) != ENABLED and {name, other} & {*names}:
-                        raise errors.DependencyError(f"plugin {name!r} depends on {other!r}, which is not enabled then")
+                        raise errors.DependencyError(
+                            f"plugin {name!r} depends on {other!r}, which would not be enabled"
+                        )
                 if status == ENABLED and name in names:
                     _check(manager, store, name, {})
             verb(store, names, create=True)
@@ -152,7 +154,7 @@ def config() -> None:
 
 @config.command(params=[NAME])
 def get(name: str) -> None:
-    """Print a plugin's stored config as JSON. It goes over the code's defaults."""
+    """Print a plugin's stored config as JSON, without the code's defaults."""
     with _opened(name) as (_, store):
         click.echo(json.dumps(verbs.existing(store, name).config, indent=2))
 
@@ -183,7 +185,7 @@ def _opened(*names: str) -> Iterator[tuple[PluginManager, PluginConfigStore]]:
 
 
 def _check(manager: PluginManager, store: PluginConfigStore, name: str, changes: dict[str, Any]) -> None:
-    """Let the plugin check its config. A secret that this shell does not have is no error: the services may have it."""
+    """Let the plugin check its config. A secret that this shell lacks is not an error, because services may have it."""
     with suppress(errors.UnresolvedReferenceError):
         manager.check_config(name, {**getattr(store.get_by_name(name), "config", {}), **changes})
 

@@ -1,6 +1,6 @@
--- Make the row if there is none. Either way, return the row that is stored. DO NOTHING would return no row for one
--- that another transaction has just made, hence an update that changes nothing.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted.
+-- Create the row if there is none, and return the stored row. The update changes nothing: DO NOTHING would not return
+-- a row that another transaction has just created.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
 INSERT INTO plugin_config AS stored (plugin_name, status, config)
 SELECT %(plugin_name)s::text, %(status)s::text, %(config)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

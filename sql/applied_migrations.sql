@@ -1,2 +1,2 @@
--- The names of the migrations that yoyo has applied, those of other packages too.
+-- Return the names of the migrations that yoyo has applied, including other packages' migrations.
 SELECT migration_id FROM _yoyo_migration

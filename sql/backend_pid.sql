@@ -1,2 +1,2 @@
--- The server process of this session: another than the connection was told, if a pooler is in between.
+-- Return the server process of this session. Behind a pooler it differs from the one that the client was told.
 SELECT pg_backend_pid()

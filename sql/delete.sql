@@ -1,6 +1,6 @@
--- Forget a plugin. If there was a row, its name comes back. Its config does not, so an unreadable row can be deleted.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted. The
--- division has no table, or PostgreSQL 18 would skip it with the rows.
+-- Delete a plugin's row and return its name. The config is not returned, so an unreadable row can be deleted.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
 WITH deleted AS (
     DELETE FROM plugin_config
      WHERE plugin_name = %(plugin_name)s

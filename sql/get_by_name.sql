@@ -1,6 +1,6 @@
 -- One stored plugin, or no row.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted. The
--- division has no table, or PostgreSQL 18 would skip it with the rows.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
 SELECT plugin_name, status, config, id, enabled_at, disabled_at, created_at, updated_at
   FROM plugin_config
  WHERE plugin_name = %(plugin_name)s

@@ -1,4 +1,4 @@
--- What the search_path gives for plugin_config, in one row: the schemas that have it, and what the first of them lacks.
+-- Return one row about plugin_config: the schemas of the search_path that have it, and what the first table lacks.
 WITH found AS (
     SELECT position, nspname, pg_class.oid
       FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, position)
@@ -8,6 +8,14 @@ WITH found AS (
 )
 SELECT current_setting('server_version_num')::int AS server_version,
        current_schema()::text AS creates_in,
+       current_user::text AS role,
+       coalesce(
+           has_schema_privilege(
+               coalesce((SELECT nspname FROM found ORDER BY position LIMIT 1), current_schema()), 'CREATE'
+           ),
+           false
+       ) AS may_create,
+       current_setting('transaction_read_only')::boolean AS read_only,
        ARRAY(SELECT nspname::text FROM found ORDER BY position) AS schemas,
        ARRAY(SELECT name
                FROM unnest(ARRAY[

@@ -1,2 +1,2 @@
--- How much of what others commit the transaction sees: `read committed` is PostgreSQL's default.
+-- Return the isolation level of this transaction. PostgreSQL's default is `read committed`.
 SELECT current_setting('transaction_isolation')

@@ -1,2 +1,2 @@
--- Keep all other writers out until the transaction ends; readers go on.
+-- Block all other writers until the transaction ends. Readers are not blocked.
 LOCK TABLE plugin_config IN SHARE ROW EXCLUSIVE MODE

@@ -1,6 +1,6 @@
 -- Replace the config and leave the status; a new row takes the column's default, disabled.
--- The version moves even where the trigger that stamps it is disabled.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted.
+-- The version changes even if the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
 INSERT INTO plugin_config AS stored (plugin_name, config)
 SELECT %(plugin_name)s::text, %(config)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

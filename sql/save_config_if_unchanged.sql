@@ -1,7 +1,7 @@
--- Replace the config only of the version that the caller has read. If the plugin has changed since, or is gone, no row
--- comes back. The version moves even where the trigger that stamps it is disabled.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted. The
--- division has no table, or PostgreSQL 18 would skip it with the rows.
+-- Replace the config if the row still has the version that the caller read. If the row has changed or is gone, no row
+-- is returned. The version changes even if the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
 WITH written AS (
     UPDATE plugin_config
        SET config = %(config)s::jsonb,

@@ -1,7 +1,7 @@
--- Create or replace many plugins, all or none, and return how many. The order makes two of these that overlap wait
--- for each other instead of deadlocking: both lock the rows by name.
--- The version moves even where the trigger that stamps it is disabled.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted.
+-- Create or replace many plugins, all or none, and return how many. Rows are locked in the order of their names, so
+-- that two overlapping calls wait for each other and do not deadlock.
+-- The version changes even if the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
 WITH written AS (
     INSERT INTO plugin_config AS stored (plugin_name, status, config)
     SELECT plugin_name, status, config

@@ -1,6 +1,6 @@
--- Take keys out of the stored config and lay others over it, top level only. The update itself locks the row and reads
--- it again, so writers of different keys all win. The version moves even where the trigger that stamps it is disabled.
--- Row-level security that applies to the role makes the division fail: the rows that it hides would look deleted.
+-- Remove keys from the stored config and set others, top level only. The update locks the row and reads it again, so
+-- concurrent writers of different keys all succeed. The version changes even if the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
 INSERT INTO plugin_config AS stored (plugin_name, config)
 SELECT %(plugin_name)s::text, %(changes)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

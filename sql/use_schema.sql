@@ -1,2 +1,2 @@
--- Let this transaction see and make tables in one schema only.
+-- Make this transaction find and create tables in one schema only.
 SELECT set_config('search_path', quote_ident(%(schema)s), true)

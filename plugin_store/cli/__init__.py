@@ -6,7 +6,7 @@ from __future__ import annotations
 def main(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` with these arguments, by default those of the process, and return its exit status."""
     try:
-        from .run import run  # here, so that ^C ends the command cleanly while its modules are loaded too
+        from .run import run  # here, so that ^C during these imports is caught too
 
         return run(argv)
     except KeyboardInterrupt:

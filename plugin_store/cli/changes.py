@@ -1,4 +1,4 @@
-"""What is different between two states of the table, plugin by plugin and key by key."""
+"""The differences between two states of the table, by plugin and key."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .output import hidden, printable
 class PluginChange:
     """One difference: the ``status`` of a plugin or a ``config.KEY``, before and after.
 
-    ``sign`` is "+" for what is new, "~" for what is another, "-" for what is gone; what is not there is
-    None. As a str it is one line, with all that could move a terminal's cursor escaped.
+    ``sign`` is "+" for added, "~" for changed and "-" for removed. A missing value is None. ``str()`` gives one line
+    that is safe at a terminal.
     """
 
     sign: str
@@ -40,7 +40,7 @@ class PluginChange:
 
 
 def changes(old: Mapping[str, PluginConfig], new: Mapping[str, PluginConfig]) -> Iterator[PluginChange]:
-    """Yield what is different, by name; a plugin that is new or gone differs in its status and each of its keys."""
+    """Yield the changes, ordered by name. A new or deleted plugin gives one for its status and one for each key."""
     for name in sorted(old.keys() | new.keys()):
         was, now = _flat(old.get(name)), _flat(new.get(name))
         for what in dict.fromkeys([*now, *was]):

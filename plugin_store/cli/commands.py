@@ -1,7 +1,7 @@
 """The commands of ``plugin-store``: ``do_NAME`` takes the arguments of the command and returns what to print.
 
-They run no plugin code: a row becomes true in the processes that follow the table. A command that writes
-commits first and prints then, so that a reader that is slow holds no lock.
+The commands run no plugin code: the services that follow the table apply the rows. A command commits before it
+prints, so a slow reader of its output holds no lock.
 """
 
 from __future__ import annotations
@@ -75,11 +75,11 @@ def do_delete(args: Namespace) -> Answer:
 def do_config_get(args: Namespace) -> Answer:
     with stored(args) as store:
         config = verbs.existing(store, args.name).config
-    if args.key is not None and args.key not in config:
-        hint = near(args.key, config)
-        raise InvalidConfigError(f"plugin {args.name!r}: no key {args.key!r} is stored in its config{hint}")
-    value = config if args.key is None else config[args.key]
-    if isinstance(value, str) and not args.json:  # a program gets it as it is
+    if args.any_key is not None and args.any_key not in config:
+        hint = near(args.any_key, config)
+        raise InvalidConfigError(f"plugin {args.name!r}: no key {args.any_key!r} is stored in its config{hint}")
+    value = config if args.any_key is None else config[args.any_key]
+    if isinstance(value, str) and not args.json:  # escape only at a terminal
         return Answer(f"{printable_lines(value) if sys.stdout.isatty() else exactly(value)}\n")
     return Answer(as_json(value))
 
@@ -103,8 +103,9 @@ def do_config_unset(args: Namespace) -> Answer:
 
 def do_export(args: Namespace) -> Answer:
     with stored(args) as store:
-        rows, problem = [verbs.existing(store, name) for name in args.names], ""
-        if not args.names:
+        if args.any_names:
+            rows, problem = [verbs.existing(store, name) for name in args.any_names], ""
+        else:
             rows, problem = verbs.read_all(store)
     return _partial(Answer(exactly(dump_plugins(rows))), problem)
 
@@ -113,21 +114,21 @@ def do_import(args: Namespace) -> Answer:
     plugins = _read_plugins(args.file)
     if args.dry_run or (args.prune and not plugins):
         with stored(args) as store:
-            made = diff_plugins(store.get_all(), plugins, partial=not args.prune)
+            changes = diff_plugins(store.get_all(), plugins, partial=not args.prune)
         if args.dry_run:
-            return _changes(args, made)
-        if made and not args.yes:
+            return _changes(args, changes)
+        if changes and not args.yes:
             _confirm("the file holds no plugin, so --prune deletes all rows")
     with transaction(args, "importing, after transactions that write to the table") as connection:
-        made = import_plugins(connection, plugins, prune=args.prune)
-    return _changes(args, made)
+        changes = import_plugins(connection, plugins, prune=args.prune)
+    return _changes(args, changes)
 
 
 def do_diff(args: Namespace) -> Answer:
     plugins = _read_plugins(args.file)
     with stored(args) as store:
-        found = diff_plugins(store.get_all(), plugins, partial=args.partial)
-    return _changes(args, found)._replace(status=1 if found else 0)
+        changes = diff_plugins(store.get_all(), plugins)
+    return _changes(args, changes)._replace(status=1 if changes else 0)
 
 
 def do_migrate(args: Namespace) -> Answer:
@@ -178,7 +179,7 @@ def _either(args: Namespace, value: Any, text: str, notes: Iterable[str] = ()) -
 
 
 def _partial(answer: Answer, problem: str) -> Answer:
-    """Add to an answer about the rows that can be read why others cannot be."""
+    """Add the problem of the unreadable rows, if any, to the answer, and set exit status 1."""
     return answer._replace(notes=[f"plugin-store: {problem}"], status=1) if problem else answer
 
 

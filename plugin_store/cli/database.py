@@ -1,4 +1,4 @@
-"""The database of a command: which one it is, and one transaction in it."""
+"""Finds the database of a command, and opens one transaction in it."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def database(args: Namespace) -> str:
 
 @contextmanager
 def transaction(args: Namespace, doing: str = "waiting for the database, or for a lock in it") -> Iterator[Any]:
-    """Yield a connection in one transaction: a command does all of its work or none, and waits for a limited time."""
+    """Yield a connection in one transaction, so that a command changes all or nothing. Lock waits are limited."""
     with progress(doing), connect(database(args), APPLICATION_NAME) as connection:
-        connection.prepare_threshold = None  # a pooler would keep what is prepared
+        connection.prepare_threshold = None  # a pooler shares its server sessions, so statements must not be prepared
         connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # writers wait for each other
         with translated_errors(), connection.transaction():
             connection.execute(LIMIT_WAITING)

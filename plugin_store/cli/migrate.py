@@ -1,6 +1,6 @@
 """Applying the migrations from Python, with yoyo as a library.
 
-``yoyo apply`` does the same; this looks first for what yoyo reports badly or not at all, and repairs the table.
+``yoyo apply`` applies the same migrations. This module also repairs the table, and reports errors that yoyo hides.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
 from plugin_store.stores.statements import folder, load_statement
 
-MAY_MIGRATE = load_statement("may_migrate")
 USE_SCHEMA = load_statement("use_schema")
 APPLIED_MIGRATIONS = load_statement("applied_migrations")
 LIMIT_WAITING = load_statement("limit_waiting")
 
 
 def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = False) -> list[str]:
-    """Apply the migrations that the database lacks, repair the table, and return the names of what was done, in order.
+    """Apply the missing migrations, repair the table, and return the names of both, in order.
 
-    With ``check``, nothing is changed and the names of what would be done are returned. ``conninfo`` is a libpq
-    connection string or URL. The table that the search_path finds is migrated, in whichever of its schemas it is.
-    Several processes may migrate at once: they wait for each other, for a limited time. Raises InstallationError
+    ``check`` changes nothing, and returns the names that are pending. ``conninfo`` is a libpq
+    connection string or URL. The search_path decides which table is migrated.
+    Processes that migrate at once wait for each other, for a limited time. Raises InstallationError
     without yoyo; StoreUnavailableError if the database cannot be reached in ``wait_seconds``; MigrationError if the
     server is too old, the table is another's, the role may not create tables or another migration holds the lock.
     """
     conninfo = checked_conninfo(conninfo)
     with translated_errors(), connect(conninfo, wait_seconds=wait_seconds) as connection:
-        connection.prepare_threshold = None  # a pooler would keep what is prepared
+        connection.prepare_threshold = None  # a pooler shares its server sessions, so statements must not be prepared
         state = inspect_schema(connection)
         if state.server_version < OLDEST_SERVER or state.foreign:
             raise MigrationError(state.problems()[0])
@@ -47,7 +46,7 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
         todo = (missing or []) + _repairs(state)
         if check or (not todo and missing is not None):
             return todo
-        _check_role(connection, state)
+        _check_role(state)
         try:
             with translated_errors():
                 return _apply(conninfo, connection, state)
@@ -61,7 +60,7 @@ def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str
     """Return the names of the migrations that are not applied, in order; None if the role may not read them."""
     files = sorted(os.listdir(folder("migrations")))
     names = [name.removesuffix(".sql") for name in files if name.endswith(".sql") and ".rollback." not in name]
-    if not names:  # yoyo would go on, and apply nothing
+    if not names:  # yoyo would silently apply nothing
         raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
     try:
         with connection.transaction():
@@ -78,22 +77,17 @@ def _repairs(state: SchemaState) -> list[str]:
     return [f"repair of {name}" for name in state.missing_constraints + state.idle_triggers] if state.damaged else []
 
 
-def _check_role(connection: psycopg.Connection[Any], state: SchemaState) -> None:
-    """Raise MigrationError if yoyo could not make its tables: it would wait 10 seconds and blame a lock."""
+def _check_role(state: SchemaState) -> None:
+    """Raise MigrationError if yoyo could not create its tables: yoyo would wait 10 seconds and blame a lock."""
     schema = state.schema or state.creates_in
     if schema is None:
         raise MigrationError("no schema in the search_path exists: CREATE SCHEMA first, or correct the search_path")
-    with connection.transaction():
-        connection.execute(USE_SCHEMA, {"schema": schema})
-        row = connection.execute(MAY_MIGRATE).fetchone()
-    assert row is not None
-    role, _, allowed, read_only = row
-    if read_only:
+    if state.read_only:
         raise MigrationError("the database takes no writes here: migrate on the primary, in a session that may write")
-    if not allowed:
+    if not state.may_create:
         raise MigrationError(
-            f"the role {role!r} may not create tables in the schema {schema!r}: migrate as the owner of the schema, "
-            f'or let it: GRANT CREATE ON SCHEMA "{schema}" TO "{role}"'
+            f"the role {state.role!r} may not create tables in the schema {schema!r}: migrate as the owner of the "
+            f'schema, or run GRANT CREATE ON SCHEMA "{schema}" TO "{state.role}"'
         )
 
 
@@ -115,8 +109,7 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
             super().begin()
             self.execute(LIMIT_WAITING)
 
-    # Not yoyo's own reading of URLs: it knows neither socket folders in place of a host, nor several
-    # hosts, nor libpq's other forms.
+    # yoyo's own URL parser does not accept socket folders, several hosts or libpq's keyword form.
     values = {key: str(value) for key, value in conninfo_to_dict(with_timeouts(conninfo)).items() if value is not None}
     values["client_encoding"] = "utf8"
     schema = state.schema or state.creates_in
@@ -153,7 +146,7 @@ def _repair(connection: psycopg.Connection[Any], schema: str | None) -> list[str
 
 
 def _name_user() -> None:
-    """Let yoyo log the user's number where a container gives it no name."""
+    """Set LOGNAME to the user's number if the user has no name, as in some containers. yoyo logs it."""
     try:
         getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""How the commands write: text that is safe at a terminal, tables, JSON, and a line when something takes long."""
+"""What the commands write with: escaped text, tables, JSON, and a message when a call takes long."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HIDDEN = "***"
 
 
 class Answer(NamedTuple):
-    """What a command has to say: text for stdout, notes for stderr and the exit status."""
+    """The result of a command: text for stdout, notes for stderr and the exit status."""
 
     text: str = ""
     notes: Iterable[str] = ()
@@ -24,9 +24,9 @@ class Answer(NamedTuple):
 
 
 def open_streams() -> None:
-    """Let stdout and stderr take any text, also where they are closed or their encoding lacks a character."""
+    """Make stdout and stderr accept any text, even if they are closed or their encoding lacks a character."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by the caller: a socket must not get its number
+        if getattr(sys, name) is None:  # closed by the caller: without this, a socket could get its number
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (open until the end)
         stream = getattr(sys, name)
         if mode == "w" and hasattr(stream, "reconfigure"):
@@ -41,18 +41,18 @@ def exactly(text: str) -> str:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Write to stderr, which may be full or closed."""
+    """Write to stderr. Ignore a full or closed stderr."""
     with suppress(OSError):
         print(text, end=end, file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(doing: str) -> Iterator[None]:
-    """Say on stderr what the ``with`` block does, once it has taken a second and if stderr is a terminal."""
+    """If the ``with`` block takes longer than a second, print what it does to stderr, at a terminal only."""
     if not sys.stderr.isatty():
         yield
         return
-    timer = Timer(PATIENCE_SECONDS, say, [f"{doing} ..."])  # a thread, as the block waits in C
+    timer = Timer(PATIENCE_SECONDS, say, [f"{doing} ..."])  # a thread, because the block waits inside libpq
     timer.daemon = True
     timer.start()
     try:
@@ -81,12 +81,12 @@ def hidden(value: Any) -> Any:
 
 
 def printable(text: str) -> str:
-    """Return the text with the characters escaped that could move a terminal's cursor or end the line."""
+    """Escape the characters that could move a terminal's cursor or end the line."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def printable_lines(text: str) -> str:
-    """Return the text of several lines with such characters escaped as in JSON; JSON keeps its value."""
+    """Return the text with such characters, except line feeds, escaped as in JSON. A JSON text keeps its value."""
     return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
 
 
@@ -96,7 +96,7 @@ def as_json(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a timestamp or an id as JSON has them."""
+    """Return a timestamp or an id as text for JSON."""
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 

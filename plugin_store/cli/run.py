@@ -12,14 +12,14 @@ from .output import Answer, open_streams, printable, say
 from .usage import parse
 
 REFUSED, DATABASE_AWAY = 1, 3
-DIFF_REFUSED = 2  # as of diff(1): 1 is a difference
+DIFF_REFUSED = 2  # as in diff(1), where 1 is a difference
 
 
 def run(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` and return its exit status, which ``plugin-store --help`` explains."""
     open_streams()
     args = parse(sys.argv[1:] if argv is None else argv)
-    from . import commands  # here, so that --help and wrong usage answer at once
+    from . import commands  # here, so that --help and usage errors do not wait for psycopg
 
     refused = DIFF_REFUSED if args.run == "diff" else REFUSED
     answer = Answer()
@@ -30,9 +30,9 @@ def run(argv: list[str] | None = None) -> int:
         say(f"plugin-store: {masked(str(exc))}")
         return DATABASE_AWAY if isinstance(exc, StoreUnavailableError) else refused
     except OSError as exc:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout once more at exit
-        if not isinstance(exc, BrokenPipeError):  # a closed pipe is no error: the reader has seen enough
-            say(f"plugin-store: cannot write the output: {exc.strerror}; what was asked for is done")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
+        if not isinstance(exc, BrokenPipeError):  # the reader closed the pipe: not an error
+            say(f"plugin-store: cannot write the output: {exc.strerror}; the command itself succeeded")
             return refused
     for note in answer.notes:
         say(printable(note))

@@ -1,4 +1,4 @@
-"""``plugin-store status``: what a health check and a person want to know of the table."""
+"""``plugin-store status``: the state of server, table, migrations and rows, for health checks and people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .verbs import read_all
 
 
 def status(args: Namespace) -> Answer:
-    """Return the state of server, table, triggers, migrations and rows; exit status 1 if something needs a hand."""
+    """Return the state of server, table, triggers, migrations and rows; exit status 1 if there is a problem."""
     with transaction(args) as connection:
         state, info = inspect_schema(connection), connection.info
         server, database = f"{info.host}:{info.port}", info.dbname

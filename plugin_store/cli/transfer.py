@@ -1,4 +1,4 @@
-"""Plugins in a file that lives well in git, and on into another table."""
+"""Plugins in a JSON file: write it, read it, compare it with a table, import it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FORMAT = 1
 def dump_plugins(rows: Iterable[PluginConfig]) -> str:
     """Return the text of a file with name, status and config of these plugins.
 
-    It is JSON, ordered by name and key and without ids and timestamps: the same state is the same text.
+    The file is JSON, ordered by name and key, without ids and timestamps. Equal rows give equal texts.
     """
     plugins = {row.plugin_name: {"status": row.status, "config": row.config} for row in rows}
     text = json.dumps({"format": FORMAT, "plugins": plugins}, indent=2, sort_keys=True, ensure_ascii=False)
@@ -41,8 +41,8 @@ def dump_plugins(rows: Iterable[PluginConfig]) -> str:
 def load_plugins(text: str | bytes) -> list[PluginConfig]:
     """Return the plugins in the text of a file, by name, all of them checked.
 
-    Raises InvalidFileError, naming the line or the path to the value, for what dump_plugins would not write: what is
-    not JSON in UTF-8, keys that are unknown, missing or there twice, and what no store would take.
+    Raises InvalidFileError for text that is not JSON, for unknown, missing or repeated keys, and for values that a
+    store refuses. The message names the line or the path to the value.
     """
     data = _parsed(text)
     _expect(data, ("$",), "format", "plugins")
@@ -63,9 +63,9 @@ def load_plugins(text: str | bytes) -> list[PluginConfig]:
 def diff_plugins(
     rows: Iterable[PluginConfig], plugins: Iterable[PluginConfig], *, partial: bool = False
 ) -> list[PluginChange]:
-    """Return what would change if these rows became these plugins, by name.
+    """Return the changes that turn these rows into these plugins, ordered by name.
 
-    With ``partial``, rows that are not among the plugins stay and are no difference.
+    ``partial`` ignores rows that are not among the plugins.
     """
     old = {row.plugin_name: row for row in rows}
     new = {plugin.plugin_name: plugin for plugin in plugins}
@@ -81,13 +81,12 @@ def import_plugins(
 ) -> list[PluginChange]:
     """Make the table's rows these plugins, in one transaction, and return what changed.
 
-    Rows that are not among them stay, or are deleted with ``prune``; what is equal is not written. Other writers wait
-    until it ends. ``check(name, config)`` may refuse a config before anything is done: ``manager.check_config`` lets
-    the registered plugins do so. Raises what it raises, the errors of bad names, statuses and configs, and StoreError:
-    then nothing is changed.
+    Other rows stay, unless ``prune`` deletes them. Equal rows are not written. Other writers wait until the import
+    ends. ``check(name, config)`` may raise to refuse a config, as ``manager.check_config`` does. Any error leaves the
+    table unchanged.
 
-    ``connection`` is a psycopg.Connection; if it is in a transaction, the import is a part of that. It must be one in
-    READ COMMITTED: StoreError otherwise.
+    ``connection`` is a psycopg.Connection. If it is in a transaction, the import joins it. StoreError if that
+    transaction is not in READ COMMITTED.
     """
     wanted = [PluginConfig(*row) for row in checked_many(plugins)]
     if check is not None:
@@ -96,7 +95,9 @@ def import_plugins(
     repository = PluginConfigRepository(connection)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     with translated_errors(), connection.transaction():
-        cursor = psycopg.Cursor(connection, row_factory=tuple_row)  # whatever rows the caller's connection makes
+        cursor = psycopg.Cursor(
+            connection, row_factory=tuple_row
+        )  # the caller's connection may have another row factory
         if in_transaction and cursor.execute(ISOLATION).fetchone() != ("read committed",):
             raise StoreError("the transaction may see the table as it was when it began: import in READ COMMITTED")
         cursor.execute(LOCK_TABLE)
@@ -109,19 +110,19 @@ def import_plugins(
 
 
 def _parsed(text: str | bytes) -> Any:
-    try:  # bytes may be UTF-16 too, as PowerShell writes it
+    try:  # json.loads also reads UTF-16, which PowerShell writes
         return json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
     except UnicodeDecodeError as exc:
         line = exc.object.count(b"\n", 0, exc.start) + 1
         raise InvalidFileError(f"line {line}: not {exc.encoding.upper()}") from None
     except json.JSONDecodeError as exc:
         raise InvalidFileError(f"line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}") from None
-    except (ValueError, RecursionError) as exc:  # an integer of thousands of digits, lists in lists in lists
+    except (ValueError, RecursionError) as exc:  # an integer of thousands of digits, or too deep nesting
         raise InvalidFileError(f"cannot be read: {exc}") from None
 
 
 def _expect(value: Any, path: tuple[str, ...], *keys: str) -> None:
-    """Raise InvalidFileError unless the value is an object with these keys; with any, if none is given."""
+    """Raise InvalidFileError unless the value is an object with exactly these keys. Without keys, any will do."""
     if not isinstance(value, dict):
         raise InvalidFileError(f"{dotted(path)} must be an object, not a {type(value).__name__}")
     for key in sorted(value.keys() ^ keys) if keys else ():

@@ -10,80 +10,70 @@ from plugin_store import __version__
 
 STATUSES = """exit status:
   0  done
-  1  refused; of status and migrate --check: something needs a hand; of diff: a difference
-  2  wrong usage; of diff: refused
+  1  refused; status and migrate --check: something must be repaired; diff: a difference
+  2  wrong usage; diff: refused
   3  the database is away"""
 
 
 def typed(argument: str) -> str:
-    """Return an argument as it was typed; it may be UTF-8 where the locale has another encoding."""
+    """Return an argument as it was typed. UTF-8 arguments are read in any locale."""
     return argument.removeprefix("\0").encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-
-
-def _text(metavar: str, **more: Any) -> dict[str, Any]:
-    return {"metavar": metavar, "type": typed, **more}
 
 
 def _flag(help: str) -> dict[str, Any]:
     return {"action": "store_true", "help": help}
 
 
-NAME, NAMES = {"name": _text("NAME")}, {"names": _text("NAME", nargs="+")}
-KEYS = {"keys": _text("KEY", nargs="+")}
-FILE = {"file": {"metavar": "FILE", "help": "the file, - for standard input"}}
-CREATE = {"--create": _flag("make the row of a plugin that has none")}
-YES = {"--yes": _flag("do not ask")}
-VALUES = {"--show-values": _flag("show the values of configs, not ***")}
-PARTIAL = {"--partial": _flag("ignore rows that are not in the file")}
-MIGRATE = {
-    "--wait": {"metavar": "SECONDS", "type": float, "default": 0.0, "help": "how long to try to reach the database"},
-    "--check": _flag("say what is to be done, change nothing"),
-}
-SET = {
-    "key": _text("KEY"),
-    "value": _text("VALUE", help="the value, - for standard input"),
-    "--text": _flag("take VALUE for text, also if it is JSON"),
-    **CREATE,
-}
-IMPORT = {
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "name": {"metavar": "NAME", "type": typed},
+    "names": {"metavar": "NAME", "type": typed, "nargs": "+"},
+    "any_names": {"metavar": "NAME", "type": typed, "nargs": "*"},
+    "key": {"metavar": "KEY", "type": typed},
+    "any_key": {"metavar": "KEY", "type": typed, "nargs": "?"},
+    "keys": {"metavar": "KEY", "type": typed, "nargs": "+"},
+    "value": {"metavar": "VALUE", "type": typed, "help": "the value, - for standard input"},
+    "file": {"metavar": "FILE", "help": "the file, - for standard input"},
+    "command": {"nargs": argparse.REMAINDER},
+    "--check": _flag("print what is pending, change nothing"),
+    "--create": _flag("create the row if the plugin has none"),
     "--dry-run": _flag("print what would change, change nothing"),
     "--prune": _flag("delete the rows that are not in the file"),
+    "--show-values": _flag("show the values of configs, not ***"),
+    "--text": _flag("store VALUE as text, even if it is JSON"),
+    "--wait": {"metavar": "SECONDS", "type": float, "default": 0.0, "help": "how long to try to reach the database"},
+    "--yes": _flag("do not ask"),
 }
-# Each command: what it does, an example, its arguments.
-COMMANDS: dict[str, tuple[str, str, dict[str, dict[str, Any]]]] = {
-    "migrate": ("make the table or bring it up to date, and repair its triggers", "--wait 30", MIGRATE),
-    "status": ("tell how server, table, triggers and migrations are; for health checks", "--json", {}),
-    "list": ("list all stored plugins", "--json | jq '.[].status'", VALUES),
-    "show": ("show one plugin", "analytics", NAME | VALUES),
-    "enable": ("set plugins to enabled, all or none of those named", "--create mail chat", NAMES | CREATE),
-    "disable": ("set plugins to disabled, all or none of those named", "mail chat", NAMES | CREATE),
-    "delete": ("delete a plugin's row, with its config", "analytics", NAME | YES),
-    "config get": ("print a stored config, or one value of it", "mail port", NAME | {"key": _text("KEY", nargs="?")}),
+# Each command: its arguments, an example of them, what the command does.
+COMMANDS = {
+    "migrate": ("--wait --check", "--wait 30", "create or update the table, and repair its triggers"),
+    "status": ("", "--json", "check server, table, triggers and migrations; for health checks"),
+    "list": ("--show-values", "--json | jq '.[].status'", "list all stored plugins"),
+    "show": ("name --show-values", "analytics", "show one plugin"),
+    "enable": ("names --create", "--create mail chat", "enable all named plugins or none"),
+    "disable": ("names --create", "mail chat", "disable all named plugins or none"),
+    "delete": ("name --yes", "analytics", "delete a plugin's row and its config"),
+    "config get": ("name any_key", "mail port", "print a stored config, or one value of it"),
     "config set": (
-        "set a key; VALUE is JSON if it reads back as typed, else text",
+        "name key value --text --create",
         "mail port 25",
-        NAME | SET | CREATE,
+        "set a key to JSON that reads back as typed, or text",
     ),
-    "config unset": (
-        "remove keys, so that the code's defaults hold",
-        "mail port",
-        NAME | KEYS,
-    ),
-    "export": ("print plugins as a file for import and diff", "> all.json", {"names": _text("NAME", nargs="*")}),
-    "import": ("make the table what a file says, all or nothing", "--prune all.json", FILE | IMPORT | YES | VALUES),
-    "diff": ("print what import --prune would change", "--partial mail.json", FILE | PARTIAL | VALUES),
-    "watch": ("print each change of the table as it happens", "--json >> changes.log", VALUES),
-    "sandbox": ("run a command with a throw-away PostgreSQL", "-- bash", {"command": {"nargs": argparse.REMAINDER}}),
-    "demo": ("show a disabled plugin stay disabled over a restart", "", {}),
+    "config unset": ("name keys", "mail port", "remove keys, so that the code's defaults apply"),
+    "export": ("any_names", "> all.json", "print plugins as a file for import and diff"),
+    "import": ("file --dry-run --prune --yes --show-values", "--prune all.json", "store a file's plugins, all or none"),
+    "diff": ("file --show-values", "all.json", "print what import --prune would change"),
+    "watch": ("--show-values", "--json >> changes.log", "print each change of the table as it happens"),
+    "sandbox": ("command", "-- bash", "run a command with a throw-away PostgreSQL"),
+    "demo": ("", "", "show that a disabled plugin stays disabled after a restart"),
 }
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # The message repeats what it did not understand, which may be a password or a value.
+        # The message repeats the wrong argument, which may be a password or a value.
         if any(part in message.lower() for part in ("://", "password", "@")):
             message = (
-                "what looks like a conninfo is not understood here (it is not shown, as it may hold a password): "
+                "an argument looks like a conninfo (not shown, because it may hold a password): "
                 "it belongs after --database, in quotes"
             )
         elif message.startswith("unrecognized arguments: "):
@@ -94,9 +84,9 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Return the arguments, with the command's name as ``run``; SystemExit, as argparse does, for wrong usage."""
-    # argparse takes -1e5 for an option. No argument of a process holds NUL, so NUL marks a number.
+    # argparse takes -1e5 for an option, so a NUL marks numbers. The arguments of a process never hold NUL.
     marked = ["\0" + argument if re.match(r"-\.?\d", argument) else argument for argument in argv]
-    # The common options may stand before or after the command, so their defaults are given here.
+    # Common options may stand before or after the command. So argparse must not reset them to a default.
     return _parser().parse_args(marked, argparse.Namespace(database=None, json=False, show_values=False))
 
 
@@ -112,13 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     top = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     config = top.add_parser("config", help="read and write a plugin's config", parents=[common])
     below = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name, (text, example, arguments) in COMMANDS.items():
-        of, _, verb = name.rpartition(" ")
+    for name, (arguments, example, text) in COMMANDS.items():
+        group, _, verb = name.rpartition(" ")
         epilog = f"examples:\n  plugin-store {name} {example}\n\n{STATUSES}"
-        command = (below if of else top).add_parser(
-            verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, **raw
-        )
+        add = (below if group else top).add_parser
+        command = add(verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=epilog, **raw)
         command.set_defaults(run=name)
-        for argument, options in arguments.items():
-            command.add_argument(argument, **options)
+        for argument in arguments.split():
+            command.add_argument(argument, **ARGUMENTS[argument])
     return parser

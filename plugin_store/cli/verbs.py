@@ -1,6 +1,6 @@
-"""What the commands do to a store, without printing: ``plugin-store`` and ``flask plugins`` share it.
+"""The changes that ``plugin-store`` and ``flask plugins`` make to a store. Nothing here prints.
 
-A verb checks all names before it writes. To make the writes of several names all or none, call it inside a transaction.
+A verb checks all names before it writes. Inside a transaction, it changes all named plugins or none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def disable(store: PluginConfigStore, names: Iterable[str], *, create: bool = Fa
 
 
 def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create: bool = False) -> list[str]:
-    """Set one key of a plugin's stored config, and return what the operator should know: the value has a new type.
+    """Set one key of a plugin's stored config, and return notes for the operator: the value has a new type.
 
     Raises InvalidConfigError for ``a.b`` if ``a`` is a stored object, and PluginNotFoundError unless ``create``.
     """
@@ -44,7 +44,7 @@ def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create
 
 
 def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list[str]:
-    """Remove keys from a plugin's stored config, and return those of them that were not stored."""
+    """Remove keys from a plugin's stored config, and return the keys that were not stored."""
     wanted = list(dict.fromkeys(keys))
     row = _find(store, name)
     config = {} if row is None else row.config
@@ -57,7 +57,7 @@ def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list
 
 
 def delete(store: PluginConfigStore, name: str) -> bool:
-    """Delete a plugin's row and return whether there was one; a row that cannot be read is deleted too."""
+    """Delete a plugin's row, readable or not, and return whether there was one."""
     return store.delete(name)
 
 
@@ -70,7 +70,7 @@ def existing(store: PluginConfigStore, name: str) -> PluginConfig:
 
 
 def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], str]:
-    """Return the rows that can be read, and why the others cannot be, or ""."""
+    """Return the readable rows, and a message that names the unreadable rows ("" if there are none)."""
     try:
         return store.get_all(), ""
     except UnreadableRowsError as exc:
@@ -78,7 +78,7 @@ def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], str]:
 
 
 def unknown(store: PluginConfigStore, name: str) -> str:
-    """Return the sentence that this plugin has no row, with the names that may be meant."""
+    """Return the message that this plugin has no row. It suggests similar names."""
     if "," in name:
         return f"no plugin {name!r} is stored: separate names with blanks, {' '.join(name.split(','))!r}"
     return f"no plugin {name!r} is stored{near(name, [row.plugin_name for row in read_all(store)[0]])}"
@@ -97,8 +97,8 @@ def given_text(argument: str) -> str:
 def parse_value(text: str, *, as_text: bool = False) -> Any:
     """Return the JSON value of the text if it reads back exactly as typed, else the text.
 
-    So ``25`` is a number, and ``1.10``, ``007`` and ``12e3456`` are text. In objects and lists blanks are free, and a
-    number may be written in another way; one that loses digits makes all of it text, as does a key given twice.
+    So ``25`` is a number, and ``1.10``, ``007`` and ``12e3456`` are text. Inside objects and lists,
+    blanks and the spelling of numbers are free. A number that loses digits, or a repeated key, makes all of it text.
     """
     if as_text:
         return text
@@ -114,20 +114,20 @@ def parse_value(text: str, *, as_text: bool = False) -> Any:
 
 
 def _set_status(store: PluginConfigStore, names: Iterable[str], status: str, create: bool) -> list[PluginConfig]:
-    wanted = sorted(set(names))  # in one order, so that two commands do not deadlock
+    wanted = sorted(set(names))  # the same order everywhere, so that two commands do not deadlock
     for name in wanted:
         _config(store, name, create=create)
     rows = []
     for name in wanted:
         try:
             rows.append(store.save(name, status))
-        except UnreadableRowsError:  # the status is stored: only the rest of the row cannot be read
+        except UnreadableRowsError:  # the status is stored, but the config is unreadable
             rows.append(PluginConfig(name, status))
     return rows
 
 
 def _find(store: PluginConfigStore, name: str) -> PluginConfig | None:
-    """Return the plugin's row or None; of a row that cannot be read, the name only."""
+    """Return the plugin's row or None. An unreadable row is returned with its name only."""
     try:
         return store.get_by_name(name)
     except UnreadableRowsError:
@@ -135,11 +135,11 @@ def _find(store: PluginConfigStore, name: str) -> PluginConfig | None:
 
 
 def _config(store: PluginConfigStore, name: str, *, create: bool) -> dict[str, Any]:
-    """Return the plugin's stored config; PluginNotFoundError if there is no row and none may be made."""
+    """Return the plugin's stored config. Without a row, raise PluginNotFoundError unless ``create``."""
     row = _find(store, name)
     if row is not None:
         return row.config
-    if not create or "," in name:  # two names rather than one with a comma
+    if not create or "," in name:  # probably two names
         raise PluginNotFoundError(f"{unknown(store, name)}; --create makes a row for a plugin that has none")
     return {}
 
@@ -157,8 +157,8 @@ def _refuse_dotted(name: str, key: str, config: dict[str, Any], *, unset: bool =
 
 
 def _number(digits: str) -> Any:
-    """Return the number as the table keeps it; ValueError if it keeps another."""
-    number = int(digits) if digits.lstrip("-").isdecimal() else float(digits) + 0.0  # there is no -0.0 in the table
+    """Return the number as the table stores it. Raise ValueError if digits are lost."""
+    number = int(digits) if digits.lstrip("-").isdecimal() else float(digits) + 0.0  # jsonb stores -0.0 as 0.0
     stored = checked_config("", {"": number})[""]
     if Decimal(digits) != Decimal(str(stored)):
         raise ValueError("it loses digits")
@@ -166,12 +166,12 @@ def _number(digits: str) -> Any:
 
 
 def refuse_constant(constant: str) -> NoReturn:
-    """Raise ValueError for NaN and Infinity, which Python would read."""
+    """Raise ValueError for NaN and Infinity. Python's json would accept them."""
     raise ValueError(f"{constant} is not JSON")
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object; ValueError if a key is in it twice."""
+    """Return the object. Raise ValueError for a repeated key."""
     made: dict[str, Any] = {}
     for key, value in pairs:
         if key in made:

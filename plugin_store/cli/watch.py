@@ -1,4 +1,4 @@
-"""``plugin-store watch``: each change of the table as it happens."""
+"""``plugin-store watch``: prints each change of the table as it happens."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ POLL_SECONDS = 1.0
 
 
 def watch(args: Namespace) -> Answer:
-    """Print each change of the table from now on, until a signal or until nobody reads.
+    """Print each change of the table until a signal arrives or the reader closes the pipe.
 
-    Changes that follow each other within some milliseconds may be seen as one. While the database is
-    away this waits for it; what changed meanwhile is shown then. Raises StoreUnavailableError or SchemaError if
-    it cannot be read at the start.
+    Changes within some milliseconds may be printed as one. After an outage, the missed changes are printed. Raises
+    StoreUnavailableError or SchemaError if the table cannot be read at the start.
     """
     conninfo = database(args)
     known: dict[str, PluginConfig] = {}
@@ -41,7 +40,7 @@ def watch(args: Namespace) -> Answer:
         try:
             for change in changes(known, rows):
                 print(_line(args, change, rows.get(change.plugin_name)), flush=True)
-        except OSError as exc:  # the reader has gone
+        except OSError as exc:  # the reader closed the pipe
             failures.append(exc)
             follower.stop()
         known = rows
@@ -59,7 +58,7 @@ def watch(args: Namespace) -> Answer:
 
 @contextmanager
 def _ended_by_signals(running: list[TableFollower]) -> Iterator[None]:
-    """Exit with status 128 + N on SIGINT and SIGTERM, also as process 1, for which SIGTERM does nothing by default."""
+    """Exit with status 128 + N on SIGINT and SIGTERM. Without a handler, process 1 would ignore SIGTERM."""
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -70,7 +69,7 @@ def _ended_by_signals(running: list[TableFollower]) -> Iterator[None]:
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in handlers.items():
-        if handler is not signal.SIG_IGN:  # as of a process in the background
+        if handler is not signal.SIG_IGN:  # a shell sets this for background processes
             signal.signal(number, stop)
     try:
         yield

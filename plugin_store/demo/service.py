@@ -47,7 +47,7 @@ class AnalyticsPlugin(BasePlugin):
             self._last_seen.clear()
 
     def active_sessions(self) -> dict[str, Any]:
-        """Answer how many there are, the one that asks included."""
+        """Return the number of addresses, this request's included."""
         now = monotonic()
         since = now - 60 * self.get_config("window_minutes")
         with self._lock:
@@ -65,7 +65,7 @@ class AnalyticsPlugin(BasePlugin):
 
 
 def create_app() -> Flask:
-    """Return a new app, its plugins as the table says; raises StoreError if the table cannot be read."""
+    """Return a new app with its plugins in the state of the table. StoreError if the table cannot be read."""
     database = os.environ.get("DATABASE_URL", "")
     with ExitStack() as opened:  # an error closes what is open
         repository = opened.enter_context(PluginConfigRepository.open(database))
@@ -97,5 +97,5 @@ def create_app() -> Flask:
 
 
 def close(app: Flask) -> None:
-    """Close what create_app opened for the app. If nobody calls it, the interpreter's exit does."""
+    """Close what create_app opened for the app. The interpreter's exit closes it too."""
     app.extensions["demo"].close()

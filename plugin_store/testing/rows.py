@@ -23,7 +23,7 @@ BAD_NAMES = ["", "x" * 101, "a\0b", "\ud800", None, 1]
 
 
 class ValuesContract:
-    """What can be stored, and that the rest is refused before anything is written."""
+    """Which values are stored. Other values are refused before anything is written."""
 
     @pytest.mark.parametrize("value", STORABLE, ids=lambda value: ascii(value)[:20])
     def test_storable_value_comes_back_equal(self, store: PluginConfigStore, value: Any) -> None:

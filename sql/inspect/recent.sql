@@ -1,5 +1,5 @@
--- What changed within the last day? The latest comes first. Of each plugin the table knows only the last change:
--- sql/recipes/history.sql keeps them all, and who made them.
+-- What changed within the last day? The latest comes first. The table keeps only the last change of each plugin.
+-- sql/recipes/history.sql keeps all changes and their authors.
 --
 --   psql "$DATABASE_URL" -f sql/inspect/recent.sql
 --

@@ -1,4 +1,4 @@
--- Every single setting: the configs taken apart, down to what is no object or list, as key and value.
+-- List every setting as key and value. Objects and lists are split into their items.
 --
 --   psql "$DATABASE_URL" -f sql/inspect/settings.sql
 --

@@ -20,8 +20,8 @@
 --   DROP FUNCTION plugin_config_remember() CASCADE;
 BEGIN;
 
--- All of it goes into the schema in which plugin_config is found. pg_temp is named, and last, as it would come first
--- otherwise: then whoever writes could make a temporary table of that name, and have its changes forgotten with it.
+-- Everything is created in the schema of plugin_config. pg_temp is named last, because by default it is searched first.
+-- A writer could then create a temporary table of that name, and the history would lose its changes.
 DO $schema$
 BEGIN
     PERFORM set_config('search_path', relnamespace::regnamespace || ', pg_temp', true)
@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS plugin_config_history (
 
 CREATE INDEX IF NOT EXISTS plugin_config_history_name ON plugin_config_history (name_before, id);
 
--- SECURITY DEFINER: it writes as the owner of the history, whoever writes to plugin_config.
+-- SECURITY DEFINER: the function writes as the owner of the history, for every writer of plugin_config.
 CREATE OR REPLACE FUNCTION plugin_config_remember() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path FROM CURRENT AS $remember$
 BEGIN
@@ -61,8 +61,8 @@ BEGIN
 END
 $remember$;
 
--- No one else may put it on a table of their own, and so write into the history what never was. Triggers that are
--- there run it for all.
+-- Otherwise other roles could attach the function to their own table and write false history. Existing triggers
+-- run it for every role.
 REVOKE EXECUTE ON FUNCTION plugin_config_remember() FROM PUBLIC;
 
 CREATE OR REPLACE TRIGGER plugin_config_remember_rows
@@ -75,7 +75,7 @@ CREATE OR REPLACE TRIGGER plugin_config_remember_update
     WHEN ((OLD.plugin_name, OLD.status, OLD.config) IS DISTINCT FROM (NEW.plugin_name, NEW.status, NEW.config))
     EXECUTE FUNCTION plugin_config_remember();
 
--- Before it, while the rows are there to be remembered.
+-- BEFORE, because the rows are gone after a truncate.
 CREATE OR REPLACE TRIGGER plugin_config_remember_truncate
     BEFORE TRUNCATE ON plugin_config
     FOR EACH STATEMENT EXECUTE FUNCTION plugin_config_remember();

@@ -126,7 +126,7 @@ def test_enable_stores_no_default() -> None:
 
 def test_enable_is_refused_without_its_dependency(service: Service) -> None:
     assert service.refused("enable", "calendar", "chat") == (
-        "Error: plugin 'chat' depends on 'mail', which is not enabled then\n"
+        "Error: plugin 'chat' depends on 'mail', which would not be enabled\n"
     )
     service.done("enable", "chat", "mail")
     assert service.done("enable", "chat") == "chat (1.0.0) — ENABLED\n"

@@ -17,12 +17,11 @@ from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStor
 from plugin_store.stores.model import ENABLED, PluginConfig
 
 from . import verbs
-from .changes import PluginChange
 from .database import database, stored, transaction
 from .migrate import migrate
 from .output import Answer, as_json, as_table, exactly, hidden, local, near, printable, printable_lines, progress, say
 from .status import status
-from .transfer import diff_plugins, dump_plugins, import_plugins, load_plugins
+from .transfer import PluginChange, diff_plugins, dump_plugins, import_plugins, load_plugins
 from .watch import watch
 
 COMES_BACK = "a plugin that the code enables by default comes back enabled"

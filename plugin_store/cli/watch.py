@@ -16,9 +16,9 @@ from plugin_store.stores.model import PluginConfig, PluginConfigStore
 from plugin_store.stores.postgres import PluginConfigRepository
 from plugin_store.watcher import TableFollower
 
-from .changes import PluginChange, changes
 from .database import APPLICATION_NAME, database
 from .output import Answer, local, plain, progress, say
+from .transfer import PluginChange, changes
 
 RESYNC_SECONDS = 30.0
 POLL_SECONDS = 1.0

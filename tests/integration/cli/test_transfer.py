@@ -18,7 +18,7 @@ from plugin_store import (
     StoreError,
     import_plugins,
 )
-from plugin_store.cli.changes import PluginChange
+from plugin_store.cli.transfer import PluginChange
 
 Connection = psycopg.Connection[Any]
 

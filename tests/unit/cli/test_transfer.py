@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from plugin_store import PluginConfig, diff_plugins, dump_plugins, load_plugins
-from plugin_store.cli.changes import PluginChange
+from plugin_store.cli.transfer import PluginChange
 from plugin_store.errors import InvalidFileError
 
 

@@ -264,7 +264,7 @@ class TestMigrate:
             assert time.monotonic() - started < 5  # yoyo would try for 10 seconds
             assert everything(empty_url) == []
             # and the cure that it names is one
-            connection.execute(str(raised.value).partition("or let it: ")[2].encode())
+            connection.execute(str(raised.value).partition("or run ")[2].encode())
             assert migrate(url) == NAMES
 
     def test_a_lock_left_by_a_killed_run_is_reported_with_its_cure(

@@ -1,8 +1,8 @@
 -- The one table of plugin_store, and the trigger that stamps its timestamps.
 --
 -- yoyo applies a migration and records it in two transactions, so a process killed in
--- between runs it again: every statement here can be repeated. Nothing is qualified with a
--- schema: the table is made in, and found through, the search_path of the connection.
+-- between runs it again: every statement here can be repeated. No name has a schema: the
+-- search_path of the connection decides where the table is created and found.
 
 CREATE TABLE IF NOT EXISTS plugin_config (
     id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -26,7 +26,7 @@ DECLARE
     stamp timestamptz;
 BEGIN
     IF TG_OP = 'INSERT' THEN
-        -- Stamps that are given are kept, so that a restored dump keeps its history.
+        -- Given timestamps are kept, so that a restored dump keeps its history.
         IF NEW.status = 'enabled' THEN
             NEW.enabled_at := coalesce(NEW.enabled_at, NEW.updated_at);
         ELSE

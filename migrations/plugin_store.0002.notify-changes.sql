@@ -3,8 +3,8 @@
 -- Announce each change on the channel plugin_config, with the plugin's name as payload, from the
 -- table itself: edits in psql are announced like those of the library.
 --
--- Only what matters is announced, as NOTIFY puts committing writers in single file (PostgreSQL
--- manual, NOTIFY: a lock is taken at commit): a save that changes nothing is silent.
+-- A save that changes nothing is not announced, because NOTIFY takes a lock at commit and so
+-- makes writers wait for each other (PostgreSQL manual, NOTIFY).
 
 CREATE OR REPLACE FUNCTION plugin_config_notify() RETURNS trigger LANGUAGE plpgsql AS $notify$
 BEGIN

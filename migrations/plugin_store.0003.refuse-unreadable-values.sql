@@ -1,8 +1,8 @@
 -- depends: plugin_store.0002.notify-changes
 --
 -- The table refuses what Python cannot read: objects and lists nested deeper than 100 levels, numbers of more than
--- 4,300 digits, and timestamps that are infinite or outside the years 1 to 9999. Announcements name the schema, so
--- that two tables in one database are told apart. Every statement can be repeated.
+-- 4,300 digits, and timestamps that are infinite or outside the years 1 to 9999. Announcements name the schema,
+-- to tell two tables in one database apart. Every statement can be repeated.
 
 -- ADD CONSTRAINT does not name the rows that it refuses.
 DO $check$

@@ -1,7 +1,7 @@
 """``plugin-store demo``: an operator disables a plugin, all workers follow, and it stays disabled over a restart.
 
-The output is the transcript of a shell: each command as a person would type it, and what it really printed. The
-service and the commands are processes of their own, on a throw-away PostgreSQL.
+The output is the transcript of a shell: each command as a person would type it, and its real output. The service
+and the commands are separate processes, on a throw-away PostgreSQL.
 """
 
 from __future__ import annotations

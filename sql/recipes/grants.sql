@@ -1,16 +1,16 @@
--- Makes three roles for plugin_store, and gives each what it needs and no more:
+-- Creates three roles for plugin_store, each with the fewest rights that it needs:
 --
---   owner    migrates: may create in the schema, and owns what the migrations made
+--   owner    migrates: may create in the schema, and owns the objects of the migrations
 --   service  reads and writes rows, and follows them (LISTEN needs no grant)
 --   reader   reads and follows rows: `plugin-store list`, `show` and `watch`, dashboards
 --
--- Run it as a superuser before the first migration, which the owner does, and once more after it, when there is a
--- table to grant. It may be run again at any time, and takes over a table that another role has migrated:
+-- Run it as a superuser, migrate as the owner, then run it once more to grant the table. It can be run again at any
+-- time. If another role has migrated the table, the owner becomes its owner:
 --
 --   psql "$DATABASE_URL" -v owner=plugins_owner -v service=plugins_service -v reader=plugins_reader -f grants.sql
 --
--- The roles may log in, and have no password until you give them one (\password plugins_owner). The schema is that
--- in which the search_path finds the table, else the first one that exists, as for everything else here.
+-- The roles may log in. Give them passwords (\password plugins_owner). The schema is the one in which the search_path
+-- finds the table. Without a table, it is the first schema of the search_path that exists.
 \set ON_ERROR_STOP on
 \set QUIET on
 BEGIN;
@@ -59,5 +59,5 @@ SELECT format('ALTER FUNCTION %s OWNER TO %I', oid::regprocedure, :'owner')
     \echo the roles are ready
 \else
     COMMIT;
-    \echo the roles are made: migrate as the owner, then run this again, for there is no table plugin_config yet
+    \echo the roles are created, but there is no table plugin_config yet: migrate as the owner, then run this again
 \endif

@@ -1,5 +1,5 @@
--- Who changed which plugin, and when? Opt-in: keeps each change of plugin_config in a table beside it, by trigger,
--- whether it comes from a service, the command line or psql. Run it as the owner of plugin_config; it can be run again.
+-- Who changed which plugin, and when? Optional: triggers store each change of plugin_config in a second table, from
+-- services, the command line and psql. Run this file as the owner of plugin_config. It can be run again.
 --
 --   psql "$DATABASE_URL" -f sql/recipes/history.sql
 --
@@ -11,11 +11,11 @@
 --    ORDER BY id DESC
 --    LIMIT 1;
 --
--- The roles of services need no rights to the history, and so cannot change it. Auditors do:
+-- Services need no rights on the history, so they cannot change it. Auditors need one:
 --
 --   GRANT SELECT ON plugin_config_history TO auditor;
 --
--- It grows by a row for each change that changes something: DELETE what is too old. To stop it, and keep what it has:
+-- The history grows by a row for each real change. Delete old rows. To stop it and keep its rows:
 --
 --   DROP FUNCTION plugin_config_remember() CASCADE;
 BEGIN;

@@ -101,11 +101,27 @@ def _send_cancel(connection: Connection) -> None:
 
 
 _current: _Watchdog | None = None
+_home = os.getpid()  # the process in which threads may be started
 
 
-def watchdog() -> _Watchdog:
-    """Return this process's watchdog. A forked child starts its own."""
+def watchdog() -> _Watchdog | None:
+    """Return this process's watchdog, or None if C code forked the process.
+
+    Where Python's fork hooks did not run, the interpreter's lock may wait for threads of the parent. Starting a thread
+    then hangs some children, so these have the timeouts of TCP only.
+    """
     global _current
-    if _current is None or _current.pid != os.getpid():
+    if os.getpid() != _home:
+        return None
+    if _current is None or _current.pid != _home:
         _current = _Watchdog()
     return _current
+
+
+def _set_home() -> None:
+    global _home
+    _home = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_set_home)

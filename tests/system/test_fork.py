@@ -186,34 +186,6 @@ def test_a_hook_may_fork(database_url: str) -> None:
     assert run(FOLLOW + program, database_url) == ["a disabled", "child ended with 0", "a disabled"]
 
 
-def test_threads_start_in_the_child_when_all_else_is_renewed() -> None:
-    program = """
-    from plugin_store._fork import renew_after_fork
-
-    order = []
-
-    class Renewable:
-        def __init__(self, kind, **options):
-            self.kind = kind
-            renew_after_fork(self, **options)
-
-        def _after_fork(self):
-            order.append(self.kind)
-
-    kept = [
-        thing
-        for _ in range(20)
-        for thing in (Renewable("thread", starts_thread=True), Renewable("lock"))
-    ]
-    if (child := os.fork()) == 0:
-        print(order == ["lock"] * 20 + ["thread"] * 20, flush=True)
-    else:
-        wait_for(child)
-        assert order == []
-    """
-    assert run(program, "unused") == ["True", "child ended with 0"]
-
-
 # -- gunicorn -------------------------------------------------------------------------------------
 
 

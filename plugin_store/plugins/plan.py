@@ -6,6 +6,9 @@ from collections import deque
 from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
+# The longest cycle whose names are all given.
+MOST_NAMES = 30
+
 NOT_HERE = "not registered and initialized here"
 
 
@@ -87,5 +90,6 @@ def _reasons(missing: Mapping[str, str]) -> dict[str, str]:
             name = missing[name]
         if name in path:
             cycle = [*path[path.index(name) :], name]
-            reasons |= dict.fromkeys(cycle, f"dependency cycle: {' -> '.join(cycle)}")
+            shown = cycle if len(cycle) <= MOST_NAMES else [*cycle[:MOST_NAMES], "…"]
+            reasons |= dict.fromkeys(cycle, f"dependency cycle: {' -> '.join(shown)}")
     return reasons

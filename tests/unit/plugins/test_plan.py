@@ -121,3 +121,10 @@ def test_plan_time_is_linear_in_chain_length() -> None:
         return min(times)
 
     assert seconds(8_000) < 30 * seconds(1_000)
+
+
+def test_plan_shortens_long_cycle() -> None:
+    names = [f"p{number:03}" for number in range(100)]
+    needs = {name: [names[number - 1]] for number, name in enumerate(names)}
+    reason = make_plan(names, needs, set(), {}).skip["p050"]
+    assert reason.startswith("dependency cycle: p") and reason.endswith(" -> …") and len(reason) < 400

@@ -172,7 +172,9 @@ def test_a_wheel_holds_the_package_and_nothing_else(sources: Path, built: dict[s
     package = sources / "plugin_store"
     # glob does not follow the links to sql and migrations in every Python
     files = [path for place in (package, package / "sql", package / "migrations") for path in place.rglob("*")]
-    expected = {str(path.relative_to(sources)) for path in files if path.is_file() and path.suffix not in (".pyc", ".md")}
+    expected = {
+        str(path.relative_to(sources)) for path in files if path.is_file() and path.suffix not in (".pyc", ".md")
+    }
     with ZipFile(built["wheel"]) as wheel:
         held = {info.filename for info in wheel.infolist()}
         links = [info.filename for info in wheel.infolist() if stat.S_ISLNK(info.external_attr >> 16)]

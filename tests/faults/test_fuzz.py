@@ -95,7 +95,7 @@ class Faults(RuleBasedStateMachine):
     @rule(who=who, name=row_names, status=statuses, config=configs | st.none())
     def save(self, who: int, name: str, status: str, config: dict[str, Any] | None) -> None:
         self.write(lambda: self.members[who].store.save(name, status, config))
-        self.rows[name] = (status, self.row(name)[1] if config is None else config)
+        self.rows[name] = (status, self.row(name)[1] | (config or {}))
 
     @rule(who=who, name=row_names, config=configs)
     def save_config(self, who: int, name: str, config: dict[str, Any]) -> None:
@@ -216,7 +216,7 @@ class Faults(RuleBasedStateMachine):
             assert may and killing and not member.manager.is_enabled(name)
         else:
             assert may and member.manager.is_enabled(name)
-            self.rows[name] = ("enabled", self.rows[name][1] if name in self.rows else DEFAULTS)
+            self.rows[name] = ("enabled", self.row(name)[1])
         finally:
             hook.clear()
 
@@ -232,10 +232,10 @@ class Faults(RuleBasedStateMachine):
         except DependencyError:
             assert not may
         except StoreUnavailableError:
-            assert may and killing and member.manager.is_enabled(name)
+            assert killing and member.manager.is_enabled(name)
         else:
-            assert may and not member.manager.is_enabled(name)
-            self.rows[name] = ("disabled", self.rows[name][1] if name in self.rows else DEFAULTS)
+            assert not member.manager.is_enabled(name)  # the brake goes by what runs here
+            self.rows[name] = ("disabled", self.row(name)[1])
         finally:
             hook.clear()
 
@@ -256,7 +256,7 @@ class Faults(RuleBasedStateMachine):
         self.members[who].manager.sync()
         self.write(lambda: self.members[who].manager.enable_defaults(name))
         if may:
-            self.rows[name] = ("enabled", DEFAULTS)
+            self.rows[name] = ("enabled", {})
 
     @rule(which=st.sampled_from([(0,), (1,), (0, 1)]))
     def sync(self, which: tuple[int, ...]) -> None:

@@ -44,12 +44,18 @@ def _wait(url: str) -> int:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
-    try:
-        child = subprocess.Popen(command, env=environment)
-    except OSError as exc:
-        raise PluginStoreError(f"cannot run {command[0]!r}: {exc.strerror}") from exc
+    children: list[subprocess.Popen[bytes]] = []
     # The terminal sends ^C to the command too. The command decides, and keeps its database until it ends.
     signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: child.terminate())
+    signal.signal(signal.SIGTERM, lambda *_: _terminate(children))
+    try:
+        children.append(child := subprocess.Popen(command, env=environment))
+    except OSError as exc:
+        raise PluginStoreError(f"cannot run {command[0]!r}: {exc.strerror}") from exc
     status = child.wait()
     return status if status >= 0 else 128 - status
+
+
+def _terminate(children: list[subprocess.Popen[bytes]]) -> None:
+    for child in children:
+        child.terminate()

@@ -37,7 +37,6 @@ SERVICES = {
     "flask-gthread": ("gunicorn", [*GUNICORN, "--threads", "4", FLASK]),
     "flask-gthread-preload": ("gunicorn", [*GUNICORN, "--threads", "4", "--preload", FLASK]),
     "flask-gevent": ("gevent", [*GUNICORN, "--worker-class", "gevent", FLASK]),
-    "flask-gevent-preload": ("gevent", [*GUNICORN, "--config", "gevent_conf.py", "--preload", FLASK]),
     "flask-uwsgi-lazy-apps": ("flask", [*UWSGI, "--enable-threads", "--lazy-apps", "--module", FLASK]),
     "flask-uwsgi-fork-hooks": ("flask", [*UWSGI, "--enable-threads", FORK_HOOKS, "--module", FLASK]),
     "fastapi-uvicorn": ("fastapi", [*UVICORN, "fastapi_service:app"]),

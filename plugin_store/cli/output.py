@@ -6,10 +6,10 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from io import TextIOWrapper
 from threading import Timer
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 PATIENCE_SECONDS = 1.0
 HIDDEN = "***"
@@ -42,8 +42,15 @@ def exactly(text: str) -> str:
 
 def say(text: str, end: str = "\n") -> None:
     """Write to stderr. Ignore a full or closed stderr."""
-    with suppress(OSError):
+    try:
         print(text, end=end, file=sys.stderr, flush=True)
+    except OSError:
+        drop(sys.stderr)
+
+
+def drop(stream: TextIO) -> None:
+    """Send what is left in a stream to nowhere: Python flushes it once more at exit, and would exit with 120."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from plugin_store.errors import PluginStoreError, StoreUnavailableError
 from plugin_store.stores.conninfo import masked
 
-from .output import Answer, open_streams, printable, say
+from .output import Answer, drop, open_streams, printable, say
 from .usage import parse
 
 REFUSED, DATABASE_AWAY = 1, 3
@@ -30,7 +29,7 @@ def run(argv: list[str] | None = None) -> int:
         say(f"plugin-store: {masked(str(exc))}")
         return DATABASE_AWAY if isinstance(exc, StoreUnavailableError) else refused
     except OSError as exc:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes stdout again at exit
+        drop(sys.stdout)
         if not isinstance(exc, BrokenPipeError):  # the reader closed the pipe: not an error
             say(f"plugin-store: cannot write the output: {exc.strerror}; the command itself succeeded")
             return refused

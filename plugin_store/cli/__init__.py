@@ -4,10 +4,21 @@ from __future__ import annotations
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run ``plugin-store`` with these arguments, by default those of the process, and return its exit status."""
+    """Run ``plugin-store`` with these arguments, by default those of the process, and return its exit status.
+
+    Help and usage errors raise SystemExit, as argparse does.
+    """
     try:
         from .run import run  # here, so that ^C during these imports is caught too
 
-        return run(argv)
+        return _flushed(run(argv))
     except KeyboardInterrupt:
-        return 130
+        return _flushed(130)
+    except SystemExit as exc:
+        raise SystemExit(_flushed(int(exc.code or 0))) from None
+
+
+def _flushed(status: int) -> int:
+    from .output import flush_streams
+
+    return status if flush_streams() else status or 1

@@ -98,7 +98,7 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
         from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
         from yoyo.connections import DatabaseURI
     except ImportError:
-        raise InstallationError("yoyo-migrations is not installed: pip install 'plugin-store[migrate]'") from None
+        raise InstallationError("yoyo-migrations is not installed: pip install yoyo-migrations") from None
 
     class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
         def init_connection(self, connection: psycopg.Connection[Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from threading import Timer
 from typing import Any, NamedTuple, TextIO
@@ -42,14 +42,24 @@ def exactly(text: str) -> str:
 
 def say(text: str, end: str = "\n") -> None:
     """Write to stderr. Ignore a full or closed stderr."""
-    try:
+    with suppress(OSError):
         print(text, end=end, file=sys.stderr, flush=True)
-    except OSError:
-        drop(sys.stderr)
+
+
+def flush_streams() -> bool:
+    """Flush stdout and stderr, because Python would exit with 120 if it could not. Return whether stdout has all."""
+    whole = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as exc:
+            drop(stream)
+            whole = whole and (stream is sys.stderr or isinstance(exc, BrokenPipeError))
+    return whole
 
 
 def drop(stream: TextIO) -> None:
-    """Send what is left in a stream to nowhere: Python flushes it once more at exit, and would exit with 120."""
+    """Discard what a stream holds and what is written to it from now on."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

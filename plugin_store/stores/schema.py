@@ -34,7 +34,7 @@ class SchemaState:
 
     @property
     def schema(self) -> str | None:
-        """The schema whose table is used, or None if there is no table."""
+        """The schema of the table in use, or None if there is no table."""
         return self.schemas[0] if self.schemas else None
 
     @property

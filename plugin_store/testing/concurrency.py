@@ -88,5 +88,5 @@ def at_once(count: int, call: Callable[[int], T], seconds: float = 60) -> list[T
         start.wait(seconds)
         return call(number)
 
-    with ThreadPool(count) as threads:  # daemon threads: one that hangs does not keep the process alive
+    with ThreadPool(count) as threads:  # its threads are daemons, so a hanging call does not keep the process alive
         return threads.map_async(run, range(count), chunksize=1).get(seconds)

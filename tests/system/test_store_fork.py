@@ -203,3 +203,17 @@ def test_open_repository_is_closed_at_exit(database_url: str) -> None:
     atexit.register(lambda: print(repository.get_all()))  # runs before the repository is closed
     """
     assert run(program, database_url, "Python") == ["[]"]
+
+
+def test_child_of_c_fork_starts_no_thread(database_url: str) -> None:
+    program = """
+    with PluginConfigRepository.open(url) as repository:
+        repository.save("parent", "enabled")
+        before = threading.active_count()
+        if (child := fork()) == 0:
+            repository.save("child", "enabled")
+            os._exit(len(os.listdir("/proc/self/task")) - 1)
+        wait_for(child)
+        print(before > 1)
+    """
+    assert run(program, database_url, "C") == ["True"]  # a thread limits the parent's calls

@@ -424,3 +424,12 @@ def test_no_exception_ends_the_watcher(
         assert wait_until(lambda: "b" in service.enabled)
         assert wait_until(lambda: watcher.healthy)
         assert len(watcher_threads()) == 1
+
+
+def test_stop_ends_thread_of_idle_watcher(service: Service, database_url: str) -> None:
+    watcher = PluginWatcher(service.manager, database_url, resync_seconds=600)
+    watcher.start()
+    assert wait_until(lambda: watcher.healthy)
+    time.sleep(0.5)  # until it waits for announcements, with nothing due for ten minutes
+    watcher.stop()
+    assert watcher_threads() == []

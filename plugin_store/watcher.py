@@ -22,7 +22,7 @@ from .stores.conninfo import checked_conninfo, masked
 from .stores.postgres import PluginConfigRepository
 from .stores.schema import inspect_schema
 from .stores.statements import load_statement
-from .stores.time_limit import Connection, limited_call, shut_down
+from .stores.time_limit import LibraryConnection
 from .stores.validation import check_name
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class TableFollower(Thread):
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._found = self._told = ""  # what is wrong with the table, or with listening
         self._polls = False  # whether LISTEN does not work
-        self._connection: Connection | None = None
+        self._connection: LibraryConnection | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
     def stop(self) -> None:
@@ -79,7 +79,7 @@ class TableFollower(Thread):
         self.stopped = True
         self._wake.put(None)
         if self._connection is not None:
-            shut_down(self._connection)
+            self._connection.abandoned = True
 
     def run(self) -> None:
         """Follow the table until ``stop``. No exception ends it."""
@@ -99,7 +99,7 @@ class TableFollower(Thread):
                 with suppress(Empty):
                     self._wake.get(timeout=delay)
 
-    def _follow(self, connection: Connection) -> None:
+    def _follow(self, connection: LibraryConnection) -> None:
         """Sync when the connection is new, after notifications, and when a resync is due."""
         store, resync_at, schema, rests = PluginConfigRepository(connection), 0.0, None, False
         while not self.stopped:
@@ -122,19 +122,18 @@ class TableFollower(Thread):
                     logger.info("following plugin_config again")
                 self.last_sync, self.problems = time.monotonic(), []
 
-    def _listen(self, connection: Connection) -> str | None:
+    def _listen(self, connection: LibraryConnection) -> str | None:
         """Start to listen, and return the table's schema."""
-        with limited_call(connection):
-            state = inspect_schema(connection)
-            found, polls = "; ".join(state.problems()), state.damaged
-            if is_pooled(connection):
-                connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
-                found, polls = "there is a connection pooler before the server", True
-            else:
-                try:
-                    connection.execute(LISTEN)
-                except Error as exc:
-                    found, polls = f"the server refuses LISTEN: {exc.diag.message_primary}", True
+        state = inspect_schema(connection)
+        found, polls = "; ".join(state.problems()), state.damaged
+        if is_pooled(connection):
+            connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
+            found, polls = "there is a connection pooler before the server", True
+        else:
+            try:
+                connection.execute(LISTEN)
+            except Error as exc:
+                found, polls = f"the server refuses LISTEN: {exc.diag.message_primary}", True
         self._found, self._polls = found, polls
         return state.schema
 

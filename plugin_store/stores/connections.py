@@ -27,7 +27,7 @@ from plugin_store.errors import StoreError, StoreUnavailableError
 from .conninfo import checked_conninfo
 from .driver_errors import translated_errors
 from .statements import load_statement
-from .time_limit import Connection, LibraryConnection, limited_call
+from .time_limit import Connection, LibraryConnection
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
@@ -108,7 +108,7 @@ def is_pooled(connection: Connection) -> bool:
     A pooler reports a made-up process id of the server. In transaction mode, clients share a session, and their
     prepared statements have the same names.
     """
-    with translated_errors(), limited_call(connection):
+    with translated_errors():
         row = psycopg.Cursor(connection, row_factory=tuple_row).execute(BACKEND_PID, prepare=False).fetchone()
     return row != (connection.info.backend_pid,)
 
@@ -210,10 +210,10 @@ class TransactionBlock:
         self._pid = os.getpid()
 
     def __enter__(self) -> None:
-        with translated_errors(), limited_call(self._connection):
+        with translated_errors():
             self._transaction.__enter__()
 
     def __exit__(self, *exc_info: Any) -> None:
         refuse_other_process(self._pid, "transaction")
-        with translated_errors(), limited_call(self._connection):
+        with translated_errors():
             self._transaction.__exit__(*exc_info)

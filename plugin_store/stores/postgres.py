@@ -18,7 +18,7 @@ from .driver_errors import connection_lost, translated_errors
 from .model import PluginConfig
 from .own_pool import OwnPool
 from .statements import load_statement
-from .time_limit import Connection, limited_call
+from .time_limit import Connection
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ class PluginConfigRepository:
         """Run a statement and return its rows. ``bulk``: a kept cursor would keep all rows in memory."""
         connections = self._connections
         try:
-            with connections.cursor() as cursor, limited_call(cursor.connection):
+            with connections.cursor() as cursor:
                 used = new_cursor(cursor.connection) if bulk else cursor
                 return used.execute(statement, values, prepare=connections.prepare, binary=True).fetchall()
         except UnicodeEncodeError as exc:

@@ -5,123 +5,68 @@ A stopped backend or a silent proxy still acknowledges packets, so TCP timeouts 
 
 from __future__ import annotations
 
-import os
-import socket
 import time
+from collections.abc import Generator
 from contextlib import suppress
-from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from plugin_store.errors import StoreUnavailableError
 
 Connection = psycopg.Connection[Any]
+Result = TypeVar("Result")
 
-CALL_SECONDS = 20.0  # then the server is asked to cancel the statement
-CANCEL_SECONDS = 5.0  # then the socket is shut down
-LOOK_EVERY_SECONDS = 5.0
+CALL_SECONDS = 20.0  # of silence; then the server is asked to cancel the statement
+CANCEL_SECONDS = 5.0  # then the connection is closed
 
 
 class LibraryConnection(psycopg.Connection[Any]):
-    """A connection that the library opened. Its calls have a time limit."""
+    """A connection that the library opened.
+
+    If a statement waits for a lock, it raises QueryCanceled after 20 seconds. If the server is silent for 25 seconds,
+    a call closes the connection and raises StoreUnavailableError. A wait for notifications has no limit.
+    """
+
+    abandoned = False
+    """Set it from any thread or signal handler: a call that waits closes the connection and raises."""
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **options: Any) -> Result:
+        """Wait as psycopg does, but not forever."""
+        return super().wait(self._limited(gen), *args, **options)
+
+    def _limited(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
+        """Run psycopg's generator. While the server is silent, psycopg resumes it ten times a second."""
+        heard, cancelled = time.monotonic(), False
+        try:
+            state = next(gen)
+            while True:
+                if ready := (yield state):
+                    heard = time.monotonic()
+                elif self.abandoned:
+                    self._give_up("the call was stopped")
+                elif self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    silence = time.monotonic() - heard
+                    if silence > CALL_SECONDS + CANCEL_SECONDS:
+                        self._give_up(f"the database did not answer within {CALL_SECONDS + CANCEL_SECONDS:g} seconds")
+                    if silence > CALL_SECONDS and not cancelled:
+                        cancelled = True
+                        self._cancel()
+                state = gen.send(ready)
+        except StopIteration as done:
+            result: Result = done.value
+            return result
+
+    def _cancel(self) -> None:
+        # Before libpq 17, a cancel request may block forever.
+        if psycopg.capabilities.has_cancel_safe():
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCEL_SECONDS)
+
+    def _give_up(self, reason: str) -> None:
+        self.pgconn.finish()
+        raise StoreUnavailableError(reason)
 
     def __del__(self, *_: object) -> None:
         """Do nothing. psycopg would warn about each inherited connection in a forked child."""
-
-
-class limited_call:  # noqa: N801  (used like a function, as contextlib's are)
-    """A context manager that ends a call on a LibraryConnection after about 30 seconds.
-
-    If the statement waits for a lock, it raises QueryCanceled. If the server does not answer, the block raises
-    StoreUnavailableError. Both close the connection. Blocks may be nested.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._watchdog = watchdog() if isinstance(connection, LibraryConnection) else None
-
-    def __enter__(self) -> None:
-        if self._watchdog:
-            self._watchdog.calls[self] = time.monotonic()
-
-    def __exit__(self, exc_type: object, exc: BaseException | None, traceback: object) -> None:
-        if self._watchdog is None or self._watchdog.calls.pop(self, None) is not None:
-            return
-        self._watchdog.late.pop(self, None)
-        self.connection.pgconn.finish()  # the cancel request may still be on its way
-        if isinstance(exc, psycopg.OperationalError) and exc.sqlstate is None:
-            seconds = CALL_SECONDS + CANCEL_SECONDS
-            raise StoreUnavailableError(f"the database did not answer within {seconds:g} seconds") from exc
-
-
-def shut_down(connection: Connection) -> None:
-    """Shut down the socket, from any thread. A call that waits on the connection raises OperationalError."""
-    with suppress(OSError, psycopg.Error):
-        number = connection.fileno()
-        with socket.fromfd(number, socket.AF_INET, socket.SOCK_STREAM) as copy:
-            # If the connection was closed meanwhile, the number may belong to another file.
-            if connection.fileno() == number:
-                copy.shutdown(socket.SHUT_RDWR)
-
-
-class _Watchdog:
-    """The thread of this process that ends late calls. Dict operations are atomic, so a call takes no lock."""
-
-    def __init__(self) -> None:
-        self.pid = os.getpid()
-        self.calls: dict[limited_call, float] = {}  # when each began
-        self.late: dict[limited_call, float] = {}  # when each was cancelled
-        Thread(target=self._run, name="plugin_store time limit", daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(LOOK_EVERY_SECONDS)
-            now = time.monotonic()
-            for call, began in self.calls.copy().items():
-                if now - began >= CALL_SECONDS:
-                    self._cancel(call, now)
-            for call, cancelled in self.late.copy().items():
-                if now - cancelled >= CANCEL_SECONDS:
-                    shut_down(call.connection)
-
-    def _cancel(self, call: limited_call, now: float) -> None:
-        self.late[call] = now
-        if self.calls.pop(call, None) is None:  # it has just ended
-            self.late.pop(call, None)
-            return
-        # In its own thread: before libpq 17, a cancel request may block forever.
-        with suppress(RuntimeError):  # no thread starts while the interpreter exits
-            Thread(target=_send_cancel, args=[call.connection], name="plugin_store cancel", daemon=True).start()
-
-
-def _send_cancel(connection: Connection) -> None:
-    with suppress(psycopg.Error):
-        connection.cancel_safe(timeout=CANCEL_SECONDS)
-
-
-_current: _Watchdog | None = None
-_home = os.getpid()  # the process in which threads may be started
-
-
-def watchdog() -> _Watchdog | None:
-    """Return this process's watchdog, or None if C code forked the process.
-
-    Where Python's fork hooks did not run, the interpreter's lock may wait for threads of the parent. Starting a thread
-    then hangs some children, so these have the timeouts of TCP only.
-    """
-    global _current
-    if os.getpid() != _home:
-        return None
-    if _current is None or _current.pid != _home:
-        _current = _Watchdog()
-    return _current
-
-
-def _set_home() -> None:
-    global _home
-    _home = os.getpid()
-
-
-if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(after_in_child=_set_home)

@@ -24,7 +24,6 @@ from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 from plugin_store import PluginConfig, PluginConfigRepository, StoreError, StoreUnavailableError
 from plugin_store.errors import InvalidDatabaseURLError
 from plugin_store.stores.connections import connect
-from plugin_store.stores.time_limit import shut_down
 
 Connection = psycopg.Connection[Any]
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
@@ -252,12 +251,11 @@ def test_library_connections_have_timeouts(database_url: str, monkeypatch: pytes
     assert parameters["tcp_user_timeout"] == b"6000"
 
 
-def test_shut_down_ends_a_call_from_another_thread(database_url: str) -> None:
+def test_abandoned_connection_ends_its_call(database_url: str) -> None:
     with connect(database_url) as connection:
-        Timer(0.2, shut_down, [connection]).start()
-        with pytest.raises(psycopg.OperationalError):
+        Timer(0.2, setattr, [connection, "abandoned", True]).start()
+        with pytest.raises(StoreUnavailableError, match="stopped"):
             connection.execute("SELECT pg_sleep(60)")
-        shut_down(connection)  # closed: nothing happens
 
 
 @pytest.mark.parametrize("hidden", ["host={} dbname=postgresql://me:hunter2@{}/x", "host=me:hunter2@{}"])

@@ -161,6 +161,13 @@ def started(store: PluginConfigStore | None, *plugins: BasePlugin, **defaults: A
     return manager
 
 
+def restored(store: PluginConfigStore | None, *plugins: BasePlugin, **defaults: Any) -> PluginManager:
+    """Return a started manager that has applied the rows."""
+    manager = started(store, *plugins, **defaults)
+    manager.load_persisted_state()
+    return manager
+
+
 def events_of(manager: PluginManager) -> list[tuple[str, str]]:
     """Return a list to which the manager's next events are added as (event, plugin)."""
     events: list[tuple[str, str]] = []

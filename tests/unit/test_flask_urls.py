@@ -3,51 +3,35 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Blueprint, Flask, Response, g, redirect, request, session
+from flask import Blueprint, Flask, Response, g, request
+from flask.testing import FlaskClient
 from flask.views import MethodView
+from recorder import Recorder, started
 from werkzeug.exceptions import HTTPException, NotFound
-from werkzeug.test import TestResponse
 
-from plugin_store import BasePlugin, InMemoryPluginConfigStore, PluginManager, PluginMetadata, PluginStoreError
+from plugin_store import PluginManager, PluginStoreError
 from plugin_store.flask import init_app
 
-METHODS = ("GET", "HEAD", "OPTIONS", "POST", "DELETE")
 
-
-class Plugin(BasePlugin):
+class Plugin(Recorder):
     """A plugin that brings the blueprint that it is given, or raises the error that it is given."""
 
-    def __init__(self, name: str, blueprint: Blueprint | Exception | None, prefix: str | None = None) -> None:
-        super().__init__()
-        self._metadata = PluginMetadata(name, "1.0.0", "tests", "for tests")
-        self._blueprint = blueprint
-        self._prefix = prefix
+    def __init__(self, name: str, blueprint: Blueprint | Exception, prefix: str | None = None) -> None:
+        super().__init__(name)
+        self.blueprint, self.prefix = blueprint, prefix
 
-    @property
-    def metadata(self) -> PluginMetadata:
-        return self._metadata
-
-    def get_blueprint(self) -> Blueprint | None:
-        if isinstance(self._blueprint, Exception):
-            raise self._blueprint
-        return self._blueprint
+    def get_blueprint(self) -> Blueprint:
+        if isinstance(self.blueprint, Exception):
+            raise self.blueprint
+        return self.blueprint
 
     def get_url_prefix(self) -> str | None:
-        return self._prefix
-
-
-def manager_of(*plugins: BasePlugin) -> PluginManager:
-    manager = PluginManager(config_repo=InMemoryPluginConfigStore())
-    for plugin in plugins:
-        manager.register_plugin(plugin)
-        manager.initialize_plugin(plugin.metadata.name)
-    return manager
+        return self.prefix
 
 
 def blueprint_of(name: str = "mail", *, log: list[str] | None = None) -> Blueprint:
@@ -63,8 +47,7 @@ def blueprint_of(name: str = "mail", *, log: list[str] | None = None) -> Bluepri
         def get(self) -> str:
             return view()
 
-        def delete(self) -> str:
-            return view()
+        delete = get
 
     async def later() -> str:
         return view()
@@ -72,13 +55,8 @@ def blueprint_of(name: str = "mail", *, log: list[str] | None = None) -> Bluepri
     child = Blueprint("child", name)
     child.add_url_rule("/view", view_func=view)
     blueprint.register_blueprint(child, url_prefix="/child")
-    for path, endpoint in {
-        "/view": "view",
-        "/folder/": "folder",
-        "/naïve/": "naive",
-        "/item/<int:number>": "item",
-    }.items():
-        blueprint.add_url_rule(path, endpoint, view)
+    for path in ("/view", "/folder/", "/naïve/", "/item/<int:number>"):
+        blueprint.add_url_rule(path, path.split("/")[1], view)
     blueprint.add_url_rule("/page/", "page", view, defaults={"number": 1})
     blueprint.add_url_rule("/page/<int:number>", "page", view)
     blueprint.add_url_rule("/post", "post", view, methods=["POST"])
@@ -92,10 +70,8 @@ def blueprint_of(name: str = "mail", *, log: list[str] | None = None) -> Bluepri
 
         return run
 
-    blueprint.url_value_preprocessor(note("url_value_preprocessor"))
-    blueprint.before_request(note("before_request"))
-    blueprint.after_request(note("after_request"))
-    blueprint.teardown_request(note("teardown_request"))
+    for hook in ("url_value_preprocessor", "before_request", "after_request", "teardown_request"):
+        getattr(blueprint, hook)(note(hook))
     for error in (NotFound, HTTPException, Exception):
         blueprint.register_error_handler(error, note("errorhandler", "the blueprint's error page"))
     return blueprint
@@ -119,20 +95,34 @@ PATHS = {
 }
 
 
+def client_of(manager: PluginManager, app: Flask | None = None) -> FlaskClient:
+    """Return a client of the app, or of an app without routes, with the plugins of the manager."""
+    app = Flask("service") if app is None else app
+    init_app(app, manager)
+    return app.test_client()
+
+
+def disabled_mail() -> PluginManager:
+    """Return a manager with the plugin ``mail``, whose URLs begin with /mail."""
+    return started(None, Plugin("mail", blueprint_of(), "/mail"))
+
+
+def enabled(*plugins: Plugin) -> PluginManager:
+    manager = started(None, *plugins)
+    manager.enable_defaults(*(plugin.metadata.name for plugin in plugins))
+    return manager
+
+
 # -- shapes of apps ---------------------------------------------------------------------------------
 
-Shape = Callable[[], Flask]
 
-
-def plain() -> Flask:
-    return Flask("service")
-
-
-def login_sets_a_user() -> Flask:
-    app = Flask("service")
+def hooks_that_need_each_other(app: Flask) -> None:
+    app.debug = True
+    app.config["APPLICATION_ROOT"] = "/root"
+    app.url_defaults(lambda endpoint, values: values.setdefault("language", "en"))
 
     @app.before_request
-    def login() -> None:
+    async def login() -> None:
         g.user = "ann"
 
     @app.after_request
@@ -144,256 +134,120 @@ def login_sets_a_user() -> Flask:
     def not_found(error: Exception) -> tuple[str, int]:
         return f"no such page, {g.user}", 404
 
-    return app
+    app.teardown_request(lambda error: g.pop("user"))
 
 
-def login_refuses() -> Flask:
-    app = Flask("service")
-    app.before_request(lambda: redirect("/login"))
-    return app
+def hook_that_answers(app: Flask) -> None:
+    app.before_request(lambda: None if request.blueprint == "mail" else ("log in first", 401))
 
 
-def login_that_lets_some_endpoints_pass() -> Flask:
-    app = Flask("service")
-
-    @app.before_request
-    def login() -> tuple[str, int] | None:
-        return None if request.blueprint == "mail" else ("log in first", 401)
-
-    return app
-
-
-def login_of_the_session() -> Flask:
-    app = Flask("service")
-    app.secret_key = "for tests"
-
-    @app.before_request
-    def count() -> None:
-        session["visits"] = session.get("visits", 0) + 1
-
-    @app.after_request
-    def show(response: Response) -> Response:
-        response.headers["X-Visits"] = str(session["visits"])
-        return response
-
-    return app
-
-
-def handler_of_all_http_errors() -> Flask:
-    app = Flask("service")
+def hook_that_sees_the_match(app: Flask) -> None:
+    @app.url_value_preprocessor
+    def pull(endpoint: str | None, values: dict[str, Any] | None) -> None:
+        g.pulled = f"{endpoint} {values}"
 
     @app.errorhandler(HTTPException)
     def as_json(error: HTTPException) -> tuple[dict[str, Any], int]:
-        return {"error": error.name, "blueprint": request.blueprint, "endpoint": request.endpoint}, error.code or 500
-
-    return app
+        return {"error": error.name, "pulled": g.pulled, "blueprint": request.blueprint}, error.code or 500
 
 
-def handler_of_all_errors() -> Flask:
-    app = Flask("service")
+def handler_of_all_errors(app: Flask) -> None:
     app.register_error_handler(Exception, lambda error: (f"{type(error).__name__}: {error}", 418))
-    return app
 
 
-def handler_that_raises() -> Flask:
-    app = Flask("service")
-
+def handler_that_raises(app: Flask) -> None:
     @app.errorhandler(404)
     def not_found(error: Exception) -> str:
         raise RuntimeError("no template for 404")
 
-    app.register_error_handler(500, lambda error: (repr(error.original_exception), 500))
-    return app
 
-
-def url_value_preprocessor() -> Flask:
-    app = Flask("service")
-
-    @app.url_value_preprocessor
-    def pull_language(endpoint: str | None, values: dict[str, Any] | None) -> None:
-        g.pulled = f"{endpoint} {values}"
-
-    @app.after_request
-    def show(response: Response) -> Response:
-        response.headers["X-Pulled"] = g.pulled
-        return response
-
-    return app
-
-
-def url_defaults() -> Flask:
-    app = login_sets_a_user()
-    app.url_defaults(lambda endpoint, values: values.setdefault("language", "en"))
-    return app
-
-
-def async_hooks() -> Flask:
-    app = Flask("service")
-
-    @app.before_request
-    async def login() -> None:
-        g.user = "ann"
-
-    @app.errorhandler(404)
-    async def not_found(error: Exception) -> tuple[str, int]:
-        return f"no such page, {g.user}", 404
-
-    return app
-
-
-def hook_that_answers_404() -> Flask:
-    app = Flask("service")
-
-    @app.before_request
-    def maintenance() -> tuple[str, int]:
-        return "closed", 503
-
-    return app
-
-
-def teardown_that_reads_g() -> Flask:
-    app = login_sets_a_user()
-    app.teardown_request(lambda error: g.pop("user"))
-    return app
-
-
-def own_methods_on_other_paths() -> Flask:
-    app = Flask("service")
+def own_endpoint_named_as_the_blueprint(app: Flask) -> None:
     app.add_url_rule("/own", "mail", lambda: "own", methods=["POST"])
-    return app
 
 
-def subclass_with_a_dispatcher() -> Flask:
-    class Service(Flask):
-        def dispatch_request(self) -> Any:
-            return [super().dispatch_request(), request.endpoint]
-
-    return Service("service")
-
-
-def below_a_root() -> Flask:
-    app = login_sets_a_user()
-    app.config["APPLICATION_ROOT"] = "/root"
-    return app
-
-
-def debugged() -> Flask:
-    app = login_sets_a_user()
-    app.debug = True
-    return app
-
-
-SHAPES: list[Shape] = [
-    plain,
-    login_sets_a_user,
-    login_refuses,
-    login_that_lets_some_endpoints_pass,
-    login_of_the_session,
-    handler_of_all_http_errors,
+SHAPES = [
+    hooks_that_need_each_other,
+    hook_that_answers,
+    hook_that_sees_the_match,
     handler_of_all_errors,
     handler_that_raises,
-    url_value_preprocessor,
-    url_defaults,
-    async_hooks,
-    hook_that_answers_404,
-    teardown_that_reads_g,
-    own_methods_on_other_paths,
-    subclass_with_a_dispatcher,
-    below_a_root,
-    debugged,
+    own_endpoint_named_as_the_blueprint,
 ]
 
 
-def seen(response: TestResponse) -> tuple[int, str, list[tuple[str, str]]]:
-    """Return what a client sees of a response."""
-    headers = [header for header in response.headers if header[0] != "Set-Cookie"]
-    cookies = [cookie.partition("=")[0] for cookie in response.headers.getlist("Set-Cookie")]
-    return response.status_code, response.text, [*headers, *(("Set-Cookie", cookie) for cookie in cookies)]
+class Service(Flask):
+    """An app that dispatches in its own way."""
+
+    def dispatch_request(self) -> Any:
+        return [super().dispatch_request(), request.endpoint]
 
 
 def check_disabled_against_unknown(app: Flask, path: str, method: str) -> None:
     log: list[str] = []
-    init_app(app, manager_of(Plugin("mail", blueprint_of(log=log), "/mail")))
-    disabled, unknown = (app.test_client().open(url, method=method) for url in (f"/mail{path}", "/mail/unknown"))
-    assert seen(disabled) == seen(unknown)
+    client = client_of(started(None, Plugin("mail", blueprint_of(log=log), "/mail")), app)
+    answers = [client.open(url, method=method) for url in (f"/mail{path}", "/mail/unknown")]
+    disabled, unknown = ((answer.status_code, answer.text, [*answer.headers]) for answer in answers)
+    assert disabled == unknown
     assert log == []
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "DELETE"])
 @pytest.mark.parametrize("path", PATHS)
-def test_disabled_url_answers_as_an_unknown_one(path: str, method: str) -> None:
-    check_disabled_against_unknown(login_sets_a_user(), path, method)
+def test_disabled_url_answers_as_unknown_one(path: str, method: str) -> None:
+    check_disabled_against_unknown(Flask("service"), path, method)
 
 
 @pytest.mark.parametrize(("path", "method"), [("/view", "GET"), ("/view", "POST"), ("/folder", "GET")])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_disabled_url_is_unknown_in_each_app(shape: Shape, path: str, method: str) -> None:
-    check_disabled_against_unknown(shape(), path, method)
+def test_disabled_url_is_unknown_in_each_app(shape: Callable[[Flask], None], path: str, method: str) -> None:
+    app = Service("service")
+    shape(app)
+    check_disabled_against_unknown(app, path, method)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_hooks_registered_after_init_app_run(shape: Shape) -> None:
-    app = shape()
-    init_app(app, manager_of(Plugin("mail", blueprint_of(), "/mail")))
+def test_hooks_registered_after_init_app_run() -> None:
+    app = Flask("service")
+    client = client_of(disabled_mail(), app)
     ran: list[tuple[str | None, str | None]] = []
     app.before_request(lambda: ran.append((request.endpoint, request.blueprint)))
     app.teardown_request(lambda error: ran.append((request.endpoint, request.blueprint)))
-    client = app.test_client()
-    client.get("/unknown")
-    unknown = ran.copy()
-    ran.clear()
     client.get("/mail/view")
-    assert ran == unknown != []
+    assert ran == [(None, None)] * 2
 
 
 @pytest.mark.parametrize(("path", "method", "status"), [(path, *answer) for path, answer in PATHS.items()])
-def test_url_follows_its_plugin_without_a_restart(path: str, method: str, status: int) -> None:
-    manager = manager_of(Plugin("mail", blueprint_of(), "/mail"))
-    app = Flask("service")
-    init_app(app, manager)
+def test_url_follows_its_plugin_without_restart(path: str, method: str, status: int) -> None:
+    client = client_of(manager := disabled_mail())
 
     def status_now() -> int:
-        with app.test_client().open(f"/mail{path}", method=method) as response:
+        with client.open(f"/mail{path}", method=method) as response:
             return response.status_code
 
     before = status_now()
     manager.enable_plugin("mail")
-    enabled = status_now()
+    running = status_now()
     manager.disable_plugin("mail")
-    assert (before, enabled, status_now()) == (404, status, 404)
+    assert (before, running, status_now()) == (404, status, 404)
 
 
 def test_enabled_blueprint_runs_its_own_hooks() -> None:
     log: list[str] = []
-    manager = manager_of(Plugin("mail", blueprint_of(log=log)))
-    manager.enable_plugin("mail")
-    app = Flask("service")
-    init_app(app, manager)
-    assert app.test_client().get("/view").text == "mail.view"
+    client = client_of(enabled(Plugin("mail", blueprint_of(log=log))))
+    assert client.get("/view").text == "mail.view"
     assert log == ["url_value_preprocessor", "before_request", "view", "after_request", "teardown_request"]
 
 
-def test_wrong_method_of_an_enabled_plugin_is_refused() -> None:
-    manager = manager_of(Plugin("mail", blueprint_of()))
-    manager.enable_plugin("mail")
-    app = Flask("service")
-    init_app(app, manager)
-    response = app.test_client().post("/view")
+def test_wrong_method_of_enabled_plugin_is_refused() -> None:
+    response = client_of(enabled(Plugin("mail", blueprint_of()))).post("/view")
     assert (response.status_code, set(response.allow)) == (405, {"GET", "HEAD", "OPTIONS"})
 
 
-def test_url_is_hidden_while_its_plugin_is_in_error() -> None:
-    class Broken(Plugin):
-        def on_disable(self) -> None:
-            raise OSError("the socket is in use")
-
-    manager = manager_of(Broken("mail", blueprint_of()))
-    manager.enable_plugin("mail")
-    app = Flask("service")
-    init_app(app, manager)
-    with pytest.raises(OSError, match="in use"):
+def test_url_is_hidden_while_plugin_is_in_error() -> None:
+    manager = enabled(mail := Plugin("mail", blueprint_of()))
+    mail.fail("on_disable")
+    with pytest.raises(ValueError, match="mail failed"):
         manager.disable_plugin("mail")
-    assert app.test_client().get("/view").status_code == 404
+    assert client_of(manager).get("/view").status_code == 404
 
 
 # To a catch-all route, a second slash is a part of the path, whether the plugin is enabled or not.
@@ -401,21 +255,18 @@ def test_url_is_hidden_while_its_plugin_is_in_error() -> None:
 def test_catch_all_route_does_not_take_over(path: str) -> None:
     app = Flask("service")
     app.add_url_rule("/<path:rest>", "page", lambda rest: f"page {rest}")
-    init_app(app, manager_of(Plugin("mail", blueprint_of(), "/mail")))
-    client = app.test_client()
+    client = client_of(disabled_mail(), app)
     assert client.open(f"/mail{path}", method=PATHS[path][0]).status_code == 404
     assert client.get("/mail/unknown").text == "page mail/unknown"
 
 
-def test_catch_all_of_a_plugin_hides_no_own_route() -> None:
+def test_catch_all_of_plugin_hides_no_own_route() -> None:
     blueprint = Blueprint("pages", "pages")
     blueprint.add_url_rule("/<path:rest>", "page", lambda rest: f"page {rest}")
-    manager = manager_of(Plugin("pages", blueprint))
     app = Flask("service")
     app.add_url_rule("/own", "own", lambda: "own", methods=["POST"])
     app.add_url_rule("/folder/", "folder", lambda: "folder")
-    init_app(app, manager)
-    client = app.test_client()
+    client = client_of(manager := started(None, Plugin("pages", blueprint)), app)
 
     def answers() -> list[int]:
         return [client.get("/folder").status_code, client.post("/own").status_code, client.get("/any").status_code]
@@ -427,69 +278,40 @@ def test_catch_all_of_a_plugin_hides_no_own_route() -> None:
     assert answers() == [308, 200, 200]
 
 
-def test_own_routes_on_a_plugins_path_stay() -> None:
+def test_own_routes_on_path_of_plugin_stay() -> None:
     app = Flask("service")
-    app.add_url_rule("/mail/view", "own", lambda: "own", methods=["POST"])
+    app.add_url_rule("/mail/view", "mail", lambda: "own", methods=["POST"])
     app.add_url_rule("/old", "old", redirect_to="/elsewhere")
     app.add_url_rule("/away", "away", redirect_to="https://example.com/away")
-    app.add_url_rule("/same", "same", redirect_to="https://example.com/same")
-    init_app(app, manager_of(Plugin("mail", blueprint_of(), "/mail")))
-    client = app.test_client()
+    client = client_of(disabled_mail(), app)
     assert client.post("/mail/view").text == "own"
     assert client.get("/mail/view").status_code == 404
-    assert set(client.options("/mail/view").allow) == {"POST", "OPTIONS"}
-    assert set(client.put("/mail/view").allow) == {"POST", "OPTIONS"}
-    assert [client.get(path).location for path in ("/old", "/away", "/same")] == [
-        "http://localhost/elsewhere",
-        "https://example.com/away",
-        "https://example.com/same",
-    ]
-
-
-def test_own_endpoint_named_as_the_blueprint_stays() -> None:
-    app = Flask("service")
-    app.add_url_rule("/letters", "mail", lambda: "own")
-    init_app(app, manager_of(Plugin("mail", blueprint_of(), "/mail")))
-    assert app.test_client().get("/letters").text == "own"
+    assert set(client.options("/mail/view").allow) == set(client.put("/mail/view").allow) == {"POST", "OPTIONS"}
+    locations = [client.get(path).location for path in ("/old", "/away")]
+    assert locations == ["http://localhost/elsewhere", "https://example.com/away"]
 
 
 def test_plugins_hide_their_urls_independently() -> None:
-    manager = manager_of(Plugin("mail", blueprint_of(), "/mail"), Plugin("chat", blueprint_of("chat"), "/chat"))
-    manager.enable_plugin("chat")
-    app = Flask("service")
-    init_app(app, manager)
-    client = app.test_client()
-    assert [client.get(path).status_code for path in ("/mail/view", "/chat/view")] == [404, 200]
+    reports, chat = Plugin("sales-figures", blueprint_of("reports"), "/a"), Plugin("chat", blueprint_of("chat"), "/b")
+    client = client_of(manager := started(None, reports, chat))
+    for name, statuses in (("chat", [404, 200]), ("sales-figures", [200, 200])):
+        manager.enable_plugin(name)
+        assert [client.get(path).status_code for path in ("/a/view", "/b/view")] == statuses
 
 
-def test_blueprint_is_hidden_per_app() -> None:
+def test_shared_blueprint_is_hidden_per_app() -> None:
     blueprint = blueprint_of()
-    managers = [manager_of(Plugin("mail", blueprint)) for _ in range(2)]
-    apps = [Flask("service") for _ in managers]
-    for app, manager in zip(apps, managers, strict=True):
-        init_app(app, manager)
-    managers[1].enable_plugin("mail")
-    assert [app.test_client().get("/view").status_code for app in apps] == [404, 200]
-
-
-def test_blueprint_may_have_another_name_than_its_plugin() -> None:
-    manager = manager_of(Plugin("sales-figures", blueprint_of("reports")))
-    app = Flask("service")
-    init_app(app, manager)
-    assert app.test_client().get("/view").status_code == 404
-    manager.enable_plugin("sales-figures")
-    assert app.test_client().get("/view").text == "reports.view"
+    clients = [client_of(kind(Plugin("mail", blueprint))) for kind in (enabled, lambda plugin: started(None, plugin))]
+    assert [client.get("/view").status_code for client in clients] == [200, 404]
 
 
 @pytest.mark.parametrize("path", ["/view", "/folder", "/child/view"])
-def test_url_on_a_subdomain_is_hidden(path: str) -> None:
+def test_url_on_subdomain_is_hidden(path: str) -> None:
     blueprint = blueprint_of()
     blueprint.subdomain = "mail"
-    manager = manager_of(Plugin("mail", blueprint))
     app = Flask("service", subdomain_matching=True)
     app.config["SERVER_NAME"] = "example.test"
-    init_app(app, manager)
-    client = app.test_client()
+    client = client_of(manager := started(None, Plugin("mail", blueprint)), app)
     url = f"http://mail.example.test{path}"
     assert client.get(url).status_code == 404
     manager.enable_plugin("mail")
@@ -497,128 +319,84 @@ def test_url_on_a_subdomain_is_hidden(path: str) -> None:
     assert client.get(f"http://example.test{path}").status_code == 404
 
 
-def test_url_on_a_host_is_hidden() -> None:
+def test_url_on_host_is_hidden() -> None:
     blueprint = Blueprint("mail", "mail")
     blueprint.add_url_rule("/folder/", "folder", lambda: "mail", host="mail.test")
-    manager = manager_of(Plugin("mail", blueprint))
     app = Flask("service", host_matching=True, static_host="www.test")
     app.add_url_rule("/folder/", "folder", lambda: "own", host="www.test")
-    init_app(app, manager)
-    client = app.test_client()
+    client = client_of(manager := started(None, Plugin("mail", blueprint)), app)
     urls = [f"http://{host}/folder{end}" for host in ("mail.test", "www.test") for end in ("", "/")]
     assert [client.get(url).status_code for url in urls] == [404, 404, 308, 200]
     manager.enable_plugin("mail")
     assert [client.get(url).status_code for url in urls] == [308, 200, 308, 200]
 
 
-@pytest.mark.parametrize("path", ["/folder", "/folder/", "/view"])
-def test_url_below_a_mount_point_is_hidden(path: str) -> None:
-    manager = manager_of(Plugin("mail", blueprint_of(), "/mail"))
-    app = Flask("service")
-    init_app(app, manager)
-    client = app.test_client()
+@pytest.mark.parametrize("path", ["/folder", "/folder/"])
+def test_url_below_mount_point_is_hidden(path: str) -> None:
+    client = client_of(manager := disabled_mail())
     environ = {"SCRIPT_NAME": "/mounted", "PATH_INFO": f"/mail{path}"}
     assert client.get("/", environ_overrides=environ).status_code == 404
     manager.enable_plugin("mail")
     assert client.get("/", environ_overrides=environ).status_code in (200, 308)
 
 
-def test_url_for_a_disabled_plugin_builds_its_url() -> None:
-    app = Flask("service")
-    init_app(app, manager_of(Plugin("mail", blueprint_of(), "/mail")))
-    with app.test_request_context("/"):
-        assert app.url_for("mail.item", number=7) == "/mail/item/7"
+def test_url_for_builds_url_of_disabled_plugin() -> None:
+    client = client_of(disabled_mail())
+    with client.application.test_request_context("/"):
+        assert client.application.url_for("mail.item", number=7) == "/mail/item/7"
 
 
-def test_app_wide_hooks_of_a_disabled_blueprint_run() -> None:
-    ran: list[str] = []
-    blueprint = blueprint_of()
+def test_app_wide_hooks_of_disabled_blueprint_run() -> None:
+    blueprint, ran = blueprint_of(), list[str]()
     blueprint.before_app_request(lambda: ran.append("before"))
     blueprint.app_errorhandler(404)(lambda error: ("found by mail", 404))
-    app = Flask("service")
-    init_app(app, manager_of(Plugin("mail", blueprint)))
-    assert (app.test_client().get("/view").text, ran) == ("found by mail", ["before"])
-
-
-def test_request_does_not_wait_for_another_plugin() -> None:
-    class Slow(Plugin):
-        def on_enable(self) -> None:
-            reached.set()
-            assert go_on.wait(30)
-
-    reached, go_on = threading.Event(), threading.Event()
-    manager = manager_of(Plugin("mail", blueprint_of()), Slow("slow", None))
-    manager.enable_plugin("mail")
-    app = Flask("service")
-    init_app(app, manager)
-    answers: list[int] = []
-    change = threading.Thread(target=manager.enable_plugin, args=("slow",))
-    asking = threading.Thread(target=lambda: answers.append(app.test_client().get("/view").status_code))
-    change.start()
-    assert reached.wait(30)
-    asking.start()
-    asking.join(10)
-    meanwhile = list(answers)
-    go_on.set()
-    change.join()
-    asking.join()
-    assert meanwhile == [200] and manager.is_enabled("slow")
+    client = client_of(started(None, Plugin("mail", blueprint)))
+    assert (client.get("/view").text, ran) == ("found by mail", ["before"])
 
 
 # -- blueprints that cannot be registered -----------------------------------------------------------
 
 
-def test_collision_names_the_second_plugin() -> None:
-    manager = manager_of(Plugin("sales", blueprint_of("reports"), "/a"), Plugin("stock", blueprint_of("reports"), "/b"))
-    manager.enable_plugin("sales")
-    manager.enable_plugin("stock")
+def test_collision_names_second_plugin() -> None:
+    manager = enabled(Plugin("sales", blueprint_of("reports"), "/a"), Plugin("stock", blueprint_of("reports"), "/b"))
     with pytest.raises(PluginStoreError, match=r"^plugin 'stock': .*'reports'"):
-        init_app(Flask("service"), manager)
+        client_of(manager)
 
 
-@pytest.mark.parametrize("enabled", ["sales", "own"])
-def test_collision_of_a_disabled_plugin_hides_no_other(enabled: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("owner", ["sales", "own"])
+def test_collision_of_disabled_plugin_hides_no_other(owner: str, caplog: pytest.LogCaptureFixture) -> None:
     app = Flask("service")
-    if enabled == "own":
-        app.register_blueprint(blueprint_of("reports"), url_prefix="/a")
-    manager = manager_of(Plugin("sales", blueprint_of("reports"), "/a"), Plugin("stock", blueprint_of("reports"), "/b"))
-    if enabled == "sales":
+    manager = started(None, *(Plugin(name, blueprint_of("reports"), f"/{name}") for name in ("sales", "stock")))
+    if owner == "own":
+        app.register_blueprint(blueprint_of("reports"), url_prefix="/own")
+    else:
         manager.enable_plugin("sales")
-    init_app(app, manager)
-    assert app.test_client().get("/a/view").text == "reports.view"
+    assert client_of(manager, app).get(f"/{owner}/view").text == "reports.view"
     assert "plugin 'stock'" in caplog.text
 
 
-def test_blueprint_of_two_plugins_follows_the_first() -> None:
+def test_blueprint_of_two_plugins_follows_first() -> None:
     blueprint = blueprint_of()
-    manager = manager_of(Plugin("mail", blueprint), Plugin("post", blueprint))
+    manager = started(None, Plugin("mail", blueprint), Plugin("post", blueprint))
     manager.enable_plugin("mail")
-    app = Flask("service")
-    init_app(app, manager)
-    assert app.test_client().get("/view").text == "mail.view"
+    assert client_of(manager).get("/view").text == "mail.view"
 
 
 def test_blueprint_that_fails_halfway_is_hidden() -> None:
     blueprint = Blueprint("mail", "mail")
     blueprint.add_url_rule("/view", "view", lambda: "view")
     blueprint.add_url_rule("/other", "view", lambda: "other")  # Flask refuses a second function for an endpoint
-    app = Flask("service")
-    init_app(app, manager_of(Plugin("mail", blueprint)))
-    assert app.test_client().get("/view").status_code == 404
+    assert client_of(started(None, Plugin("mail", blueprint))).get("/view").status_code == 404
 
 
 def test_failing_blueprint_names_its_plugin() -> None:
-    manager = manager_of(Plugin("mail", ImportError("no module named 'forms'")))
-    manager.enable_plugin("mail")
     with pytest.raises(PluginStoreError, match=r"^plugin 'mail': .*'forms'") as caught:
-        init_app(Flask("service"), manager)
+        client_of(enabled(Plugin("mail", ImportError("no module named 'forms'"))))
     assert isinstance(caught.value.__cause__, ImportError)
 
 
-def test_failing_blueprint_of_a_disabled_plugin_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    manager = manager_of(Plugin("mail", ImportError("no module named 'forms'")), Plugin("chat", blueprint_of("chat")))
+def test_failing_blueprint_of_disabled_plugin_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    manager = started(None, Plugin("mail", ImportError("no forms")), Plugin("chat", blueprint_of("chat")))
     manager.enable_plugin("chat")
-    app = Flask("service")
-    init_app(app, manager)
-    assert app.test_client().get("/view").text == "chat.view"
+    assert client_of(manager).get("/view").text == "chat.view"
     assert [(record.levelno, "'mail'" in record.getMessage()) for record in caplog.records] == [(logging.ERROR, True)]

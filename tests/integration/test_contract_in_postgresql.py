@@ -1,54 +1,29 @@
 """The contract for stores holds in PostgreSQL, on each kind of connection."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
+from databases import Databases
+from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool
 
 from plugin_store import PluginConfigRepository
-from plugin_store.cli.migrate import migrate
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
 
 
 @pytest.fixture(scope="module")
-def contract_url(server: Any) -> Iterator[str]:
-    """A database for all tests of this module: emptying the table costs a tenth of a clone."""
-    with psycopg.connect(server.url(server.maintenance_dbname), autocommit=True) as connection:
-        connection.execute("CREATE DATABASE plugin_store_contract")
-        try:
-            migrate(server.url("plugin_store_contract"))
-            yield server.url("plugin_store_contract")
-        finally:
-            connection.execute("DROP DATABASE plugin_store_contract WITH (FORCE)")
-
-
-@pytest.fixture(scope="module")
-def own_connection(contract_url: str) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(contract_url) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def own_pool(contract_url: str) -> Iterator[PluginConfigRepository]:
-    with PluginConfigRepository.open(contract_url) as repository:
+def own_pool(databases: Databases) -> Iterator[PluginConfigRepository]:
+    """A store for all tests of a class: emptying the table costs a tenth of a database for each test."""
+    with databases.migrated() as url, PluginConfigRepository.open(url) as repository:
         yield repository
-
-
-@pytest.fixture(scope="module")
-def given_pool(contract_url: str) -> Iterator[ConnectionPool[Any]]:
-    with ConnectionPool(contract_url, min_size=1, max_size=4, open=True) as pool:
-        yield pool
 
 
 class TestOwnPool(PluginConfigStoreContract, ConcurrentPluginConfigStoreContract):
     @pytest.fixture
-    def store(
-        self, own_connection: psycopg.Connection[Any], own_pool: PluginConfigRepository
-    ) -> PluginConfigRepository:
-        own_connection.execute("DELETE FROM plugin_config")
-        own_connection.commit()
+    def store(self, own_pool: PluginConfigRepository) -> PluginConfigRepository:
+        for row in own_pool.get_all():
+            own_pool.delete(row.plugin_name)
         return own_pool
 
 
@@ -65,17 +40,16 @@ class Smoke:
 
 class TestGivenPool(Smoke):
     @pytest.fixture
-    def store(self, given_pool: ConnectionPool[Any]) -> PluginConfigRepository:
-        with given_pool.connection() as connection:
-            connection.execute("DELETE FROM plugin_config")
-        return PluginConfigRepository(given_pool)
+    def store(self, database_url: str) -> Iterator[PluginConfigRepository]:
+        kwargs = {"row_factory": dict_row, "cursor_factory": psycopg.RawCursor}
+        with ConnectionPool(database_url, min_size=1, max_size=4, kwargs=kwargs, open=True) as pool:
+            yield PluginConfigRepository(pool)
 
     test_threads = ConcurrentPluginConfigStoreContract.test_save_many_is_atomic_and_never_deadlocks
 
 
 class TestGivenConnection(Smoke):
     @pytest.fixture
-    def store(self, own_connection: psycopg.Connection[Any]) -> Iterator[PluginConfigRepository]:
-        own_connection.execute("DELETE FROM plugin_config")
-        yield PluginConfigRepository(own_connection)
-        own_connection.rollback()
+    def store(self, database_url: str) -> Iterator[PluginConfigRepository]:
+        with psycopg.connect(database_url) as connection:
+            yield PluginConfigRepository(connection)

@@ -231,6 +231,7 @@ def test_own_pool_replaces_ended_sessions(
         version = repository.save("analytics", "enabled").updated_at
         connection.execute(
             "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
+            " AND datname = current_database()"
         )
         call(repository, version)
 

@@ -247,7 +247,8 @@ class TestOpen:
     def test_yields_a_working_store_and_closes_its_pool(
         self, database_url: str, connection: psycopg.Connection[Any]
     ) -> None:
-        ours = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
+        ours = """SELECT count(*) FROM pg_stat_activity
+            WHERE application_name = 'plugin_store' AND datname = current_database()"""
         with PluginConfigRepository.open(database_url) as repository:
             repository.save("analytics", "enabled", {"a": 1})
             assert repository.get_by_name("analytics").config == {"a": 1}
@@ -480,7 +481,10 @@ class TestErrors:
             blocker.execute("LOCK TABLE plugin_config")
             call = start(repository.save, "analytics", "enabled")
             until(lambda: waiting_for_locks(connection) == 1)
-            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            )
             with pytest.raises(StoreUnavailableError, match="the database closed the connection"):
                 call.result(timeout=20)
             blocker.rollback()
@@ -840,6 +844,7 @@ class TestSecrets:
             shown += [repr(repository), str(repository), repr(repository.save("analytics", "enabled"))]
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
+                " AND datname = current_database()"
             )
             repository.save("analytics", "disabled")
             connection.execute("DROP TABLE plugin_config")

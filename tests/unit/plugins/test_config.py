@@ -4,18 +4,16 @@ from threading import Thread
 from typing import Any
 
 import pytest
-from recorder import FailingStore, Recorder, rows, started
+from recorder import FailingStore, Recorder, restored, rows, started
 
-from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginStatus
+from plugin_store import InvalidConfigError, PluginManager, PluginStatus
 
 
-def running(config: dict[str, Any] | None = None, **defaults: Any) -> tuple[Any, InMemoryPluginConfigStore, Recorder]:
+def running(config: dict[str, Any] | None = None, **defaults: Any) -> tuple[PluginManager, FailingStore, Recorder]:
     """Return a manager whose plugin ``mail`` runs with this stored config, its store and the plugin."""
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    store, mail = FailingStore(), Recorder("mail")
     store.save("mail", "enabled", config or {})
-    manager = started(store, mail, **defaults)
-    manager.load_persisted_state()
-    assert manager.is_enabled("mail")
+    manager = restored(store, mail, **defaults)
     mail.calls.clear()
     return manager, store, mail
 
@@ -26,51 +24,36 @@ def refuse_port_0(config: dict[str, Any]) -> Any:
     return ("parsed", config.get("port"))
 
 
-def test_config_merges_defaults_stored_and_pending() -> None:
-    _, _, mail = running({"b": 2, "c": 2}, a=1, b=1, c=1)
+def test_config_merges_three_layers_by_top_level_key() -> None:
+    _, _, mail = running({"b": 2, "c": 2, "tls": {"on": True}}, a=1, b=1, c=1, tls={"on": False, "ca": "x"})
     mail.set_config("c", 3)
-    assert mail._config == {"a": 1, "b": 2, "c": 3}
-    assert [mail.get_config(key) for key in "abc"] == [1, 2, 3]
-
-
-def test_config_merges_top_level_only() -> None:
-    _, _, mail = running({"tls": {"on": True}}, tls={"on": False, "ca": "x"})
-    assert mail.get_config("tls") == {"on": True}
+    assert mail._config == {"a": 1, "b": 2, "c": 3, "tls": {"on": True}}
+    assert [mail.get_config(key) for key in ("a", "b", "c", "tls")] == [1, 2, 3, {"on": True}]
 
 
 def test_get_config_returns_default_when_key_is_missing() -> None:
     _, _, mail = running({"none": None})
-    assert mail.get_config("absent") is None
-    assert mail.get_config("absent", 7) == 7
-    assert mail.get_config("none", 7) is None
+    assert (mail.get_config("absent"), mail.get_config("absent", 7), mail.get_config("none", 7)) == (None, 7, None)
 
 
 def test_get_config_returns_copy() -> None:
     manager, store, mail = running({"hosts": ["a"], "tls": {"ca": ["x"]}})
     mail.get_config("hosts").append("b")
     mail.get_config("tls")["ca"].append("y")
-    assert mail._config == {"hosts": ["a"], "tls": {"ca": ["x"]}}
     store.update_config("mail", {"hosts": ["c"]})
     manager.sync()
-    assert mail.get_config("hosts") == ["c"]
     manager.enable_plugin("mail")
-    assert rows(store)["mail"][1] == {"hosts": ["c"], "tls": {"ca": ["x"]}}
+    assert mail._config == rows(store)["mail"][1] == {"hosts": ["c"], "tls": {"ca": ["x"]}}
 
 
-def test_set_config_copies_value() -> None:
-    manager, store, mail = running()
-    mail.set_config("hosts", hosts := ["a"])
+def test_given_values_are_copied() -> None:
+    hosts = ["a"]
+    manager, store, mail = running(default={"hosts": hosts})
+    mail.set_config("hosts", hosts)
     hosts.append("b")
     manager.enable_plugin("mail")
     assert rows(store)["mail"][1] == {"hosts": ["a"]}
-
-
-def test_initialize_copies_defaults() -> None:
-    defaults: dict[str, Any] = {"hosts": ["a"]}
-    mail = Recorder("mail")
-    mail.initialize(defaults)
-    defaults["hosts"].append("b")
-    assert mail.get_config("hosts") == ["a"]
+    assert mail.get_config("default") == {"hosts": ["a"]}
 
 
 def test_private_config_is_replaced() -> None:
@@ -84,48 +67,36 @@ def test_private_config_is_replaced() -> None:
 
 
 def test_defaults_are_never_stored() -> None:
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
-    manager = started(store, mail, password="sesame", port=25)
+    manager = started(None, mail := Recorder("mail"), password="sesame", port=25)
     manager.enable_plugin("mail")
     manager.disable_plugin("mail")
     manager.save_config("mail", {"port": 587})
     manager.update_config("mail", {"tls": True}, remove=["port"])
     manager.enable_defaults("mail")
-    assert rows(store) == {"mail": ("disabled", {"tls": True})}
+    assert rows(manager.store) == {"mail": ("disabled", {"tls": True})}
     assert mail._config == {"password": "sesame", "port": 25, "tls": True}
 
 
 def test_new_default_holds_after_release() -> None:
-    store = InMemoryPluginConfigStore()
-    started(store, Recorder("mail"), interval=5, legacy=True).enable_defaults("mail")
-    second = Recorder("mail")
-    started(store, second, interval=10).load_persisted_state()
-    assert (second.status, second._config) == (PluginStatus.ENABLED, {"interval": 10})
+    manager = started(None, Recorder("mail"), interval=5, legacy=True)
+    manager.enable_defaults("mail")
+    restored(manager.store, new := Recorder("mail"), interval=10)
+    assert (new.status, new._config) == (PluginStatus.ENABLED, {"interval": 10})
 
 
 @pytest.mark.parametrize("method", ["enable_plugin", "disable_plugin"])
 def test_pending_config_is_stored_with_status(method: str) -> None:
     manager, store, mail = running({"a": 1})
     mail.set_config("b", 2)
-    store.update_config("mail", {"c": 3})
-    assert rows(store)["mail"][1] == {"a": 1, "c": 3}
-    getattr(manager, method)("mail")
-    assert rows(store)["mail"][1] == {"a": 1, "b": 2, "c": 3}
+    store.update_config("mail", {"b": 3, "c": 3})
     manager.sync()
     assert mail._config == {"a": 1, "b": 2, "c": 3}
-
-
-def test_pending_config_survives_sync() -> None:
-    manager, store, mail = running()
-    mail.set_config("a", 1)
-    store.update_config("mail", {"a": 2, "b": 2})
-    manager.sync()
-    assert mail._config == {"a": 1, "b": 2}
+    getattr(manager, method)("mail")
+    assert rows(store)["mail"][1] == mail._config == {"a": 1, "b": 2, "c": 3}
 
 
 def test_pending_config_stays_pending_when_store_fails() -> None:
-    store, mail = FailingStore(), Recorder("mail")
-    manager = started(store, mail)
+    manager, store, mail = running()
     mail.set_config("a", 1)
     store.fails = {"save"}
     with pytest.raises(Exception, match="database is away"):
@@ -137,21 +108,19 @@ def test_pending_config_stays_pending_when_store_fails() -> None:
 
 
 def test_hook_may_set_config() -> None:
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
-    manager = started(store, mail)
+    manager = started(None, mail := Recorder("mail"))
     mail.then = {
         "on_enable": lambda: mail.set_config("state", ["on"]),
         "on_disable": lambda: mail.set_config("state", [*mail.get_config("state"), "off"]),
     }
     manager.enable_plugin("mail")
-    assert rows(store) == {"mail": ("enabled", {"state": ["on"]})}
+    assert rows(manager.store) == {"mail": ("enabled", {"state": ["on"]})}
     manager.disable_plugin("mail")
-    assert rows(store) == {"mail": ("disabled", {"state": ["on", "off"]})}
+    assert rows(manager.store) == {"mail": ("disabled", {"state": ["on", "off"]})}
 
 
 def test_key_set_while_storing_stays_pending() -> None:
-    store, mail = FailingStore(), Recorder("mail")
-    manager = started(store, mail)
+    manager, store, mail = running()
     mail.set_config("n", 1)
     store.after["save"] = lambda: mail.set_config("n", 2)
     manager.enable_plugin("mail")
@@ -161,14 +130,11 @@ def test_key_set_while_storing_stays_pending() -> None:
     assert rows(store)["mail"][1] == {"n": 2}
 
 
-def test_stored_config_of_others_stays_on_enable() -> None:
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
-    manager = started(store, mail, port=25)
-    manager.load_persisted_state()
-    mail.then["on_enable"] = lambda: store.save_config("mail", {"host": "a"})
+def test_enable_keeps_config_stored_by_others_meanwhile() -> None:
+    manager = restored(None, mail := Recorder("mail"), port=25)
+    mail.then["on_enable"] = lambda: manager.store.save_config("mail", {"host": "a"})
     manager.enable_plugin("mail")
-    assert rows(store) == {"mail": ("enabled", {"host": "a"})}
-    assert mail._config == {"port": 25}
+    assert rows(manager.store) == {"mail": ("enabled", {"host": "a"})}
     manager.sync()
     assert mail._config == {"port": 25, "host": "a"}
 
@@ -196,22 +162,17 @@ def test_config_may_be_used_while_thread_sets_keys() -> None:
     assert {key: value for key, value in mail._config.items() if key.startswith("new")} == rows(store)["mail"][1]
 
 
-def test_settings_are_none_without_validation() -> None:
-    _, _, mail = running({"port": 25})
-    assert mail.settings is None
-
-
 def test_settings_follow_each_way_of_config() -> None:
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
-    mail.parse = lambda config: dict(config)
-    manager = started(store, mail, a=0)
+    manager = started(None, mail := Recorder("mail"), a=0)
+    assert mail.settings is None
+    mail.parse = dict
     manager.enable_plugin("mail")
     assert mail.settings == {"a": 0}
     manager.save_config("mail", {"a": 1})
     assert mail.settings == {"a": 1}
     manager.update_config("mail", {"b": 2})
     assert mail.settings == {"a": 1, "b": 2}
-    store.save_config("mail", {"c": 3})
+    manager.store.save_config("mail", {"c": 3})
     manager.sync()
     assert mail.settings == {"a": 0, "c": 3}
     mail.set_config("c", 4)
@@ -223,41 +184,23 @@ def test_settings_follow_each_way_of_config() -> None:
     assert mail.settings == {"a": 9, "c": 4}
 
 
-@pytest.mark.parametrize("store_it", ["save_config", "update_config"])
-def test_settings_follow_pending_config_that_is_stored(store_it: str) -> None:
-    manager, _, mail = running()
-    mail.parse = lambda config: dict(config)
-    mail.set_config("port", 587)
-    getattr(manager, store_it)("mail", {"port": 587} if store_it == "save_config" else {})
-    assert mail.settings == {"port": 587}
-
-
 def test_validate_config_sees_merged_resolved_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKEN", "t0ken")
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
-    store.save_config("mail", {"token": {"$env": "TOKEN"}, "list": [{"$env": "TOKEN"}]})
+    manager = started(None, mail := Recorder("mail"), port=25)
+    manager.store.save_config("mail", {"token": {"$env": "TOKEN"}, "list": [{"$env": "TOKEN"}]})
+    mail.set_config("n", 1)
     seen: list[dict[str, Any]] = []
     mail.parse = seen.append
-    manager = started(store, mail, port=25)
-    mail.set_config("n", 1)
     manager.enable_plugin("mail")
+    manager.sync(retry_failed=True)  # nothing has changed, so it asks no second time
     assert seen == [{"port": 25, "token": "t0ken", "list": ["t0ken"], "n": 1}]
 
 
-def test_validate_config_may_change_its_argument() -> None:
-    manager, store, mail = running()
-
-    def parse(config: dict[str, Any]) -> None:
-        config["hosts"].append("b")
-        config.pop("port")
-
-    mail.parse = parse
-    manager.save_config("mail", {"hosts": ["a"], "port": 25})
-    assert mail._config == rows(store)["mail"][1] == {"hosts": ["a"], "port": 25}
-
-
-def test_on_config_changed_may_change_its_arguments() -> None:
+def test_hooks_may_change_their_arguments() -> None:
     class Greedy(Recorder):
+        def validate_config(self, config: dict[str, Any]) -> None:
+            config.get("hosts", []).append(config.pop("port"))
+
         def on_config_changed(self, old: dict[str, Any], new: dict[str, Any]) -> None:
             new["hosts"].append(old.pop("port"))
 
@@ -265,15 +208,7 @@ def test_on_config_changed_may_change_its_arguments() -> None:
     manager.enable_plugin("mail")
     manager.save_config("mail", {"hosts": ["a"]})
     assert mail._config == {"port": 25, "hosts": ["a"]}
-
-
-def test_validate_config_is_not_repeated_when_nothing_changed() -> None:
-    manager, _, mail = running({"port": 25})
-    checked: list[dict[str, Any]] = []
-    mail.parse = checked.append
-    manager.sync()
-    manager.sync(retry_failed=True)
-    assert checked == []
+    assert rows(manager.store)["mail"][1] == {"hosts": ["a"]}
 
 
 @pytest.mark.parametrize("method", ["save_config", "update_config", "check_config"])
@@ -286,39 +221,38 @@ def test_refused_config_is_not_stored(method: str) -> None:
     assert (mail._config, mail.hooks) == ({"port": 25}, [])
 
 
-@pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults", "load_persisted_state"])
-def test_running_plugin_stops_when_stored_config_is_refused(call: str) -> None:
-    manager, store, mail = running({"port": 25})
-    mail.parse = refuse_port_0
-    store.update_config("mail", {"port": 0})
+def call_with_refused_config(manager: PluginManager, call: str) -> None:
+    """Call a method that applies the refused config of ``mail``: only enable_plugin raises."""
     if call == "enable_plugin":
         with pytest.raises(InvalidConfigError, match="port must not be 0"):
             manager.enable_plugin("mail")
     else:
         getattr(manager, call)(*["mail"] * (call == "enable_defaults"))
     assert not manager.is_enabled("mail")
-    assert (mail.hooks, mail._config) == (["on_disable"], {"port": 25})
     assert "port must not be 0" in manager.last_report.skipped["mail"]
+
+
+@pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults"])
+def test_running_plugin_stops_when_stored_config_is_refused(call: str) -> None:
+    manager, store, mail = running({"port": 25})
+    mail.parse = refuse_port_0
+    store.update_config("mail", {"port": 0})
+    call_with_refused_config(manager, call)
+    assert (mail.hooks, mail._config) == (["on_disable"], {"port": 25})
     assert rows(store) == {"mail": ("enabled", {"port": 0})}
     store.update_config("mail", {"port": 26})
     assert manager.sync().restored == ["mail"]
     assert mail.settings == ("parsed", 26)
 
 
-@pytest.mark.parametrize("call", ["load_persisted_state", "enable_plugin", "enable_defaults"])
+@pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults"])
 def test_plugin_does_not_start_when_config_is_refused(call: str) -> None:
-    store, mail = InMemoryPluginConfigStore(), Recorder("mail")
+    manager = started(None, mail := Recorder("mail"), port=0)
     mail.parse = refuse_port_0
-    if call == "load_persisted_state":
-        store.save("mail", "enabled", {"port": 0})
-    manager = started(store, mail, port=0)
-    if call == "enable_plugin":
-        with pytest.raises(InvalidConfigError, match="port must not be 0"):
-            manager.enable_plugin("mail")
-    else:
-        getattr(manager, call)(*["mail"] * (call == "enable_defaults"))
-    assert (mail.status is PluginStatus.ENABLED, mail.hooks) == (False, [])
-    assert "port must not be 0" in manager.last_report.skipped["mail"]
+    if call == "sync":
+        manager.store.save("mail", "enabled")
+    call_with_refused_config(manager, call)
+    assert mail.hooks == []
 
 
 def test_disable_plugin_works_when_config_is_refused() -> None:
@@ -341,6 +275,6 @@ def test_unstorable_pending_config_refuses_enable_only() -> None:
 
 def test_check_config_passes_unregistered_plugin() -> None:
     manager, store, _ = running()
-    manager.check_config("absent", {"port": 0})
-    manager.check_config("mail", {"port": 0})
+    for name in ("absent", "mail"):
+        manager.check_config(name, {"port": 0})
     assert rows(store) == {"mail": ("enabled", {})}

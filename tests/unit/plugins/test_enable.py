@@ -1,14 +1,15 @@
 """enable_plugin."""
 
-import pytest
-from recorder import FailingStore, Recorder, events_of, rows, started, stored
+from collections.abc import Callable
 
-from plugin_store import DependencyError, InMemoryPluginConfigStore, PluginManager, PluginStateError, PluginStatus
+import pytest
+from recorder import FailingStore, Recorder, events_of, restored, rows, started, stored
+
+from plugin_store import DependencyError, PluginManager, PluginStateError, PluginStatus
 
 
 def test_enable_plugin_runs_hook_stores_and_announces() -> None:
-    store, mail = FailingStore(), Recorder("mail")
-    manager = started(store, mail)
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
     order: list[str] = []
     mail.then["on_enable"] = lambda: order.append("hook")
     store.before["save"] = lambda: order.append("store")
@@ -20,36 +21,12 @@ def test_enable_plugin_runs_hook_stores_and_announces() -> None:
 
 
 def test_enable_plugin_can_be_repeated() -> None:
-    manager = started(InMemoryPluginConfigStore(), mail := Recorder("mail"))
+    manager = started(None, mail := Recorder("mail"))
     events = events_of(manager)
     manager.enable_plugin("mail")
+    manager.store.delete("mail")
     manager.enable_plugin("mail")
-    assert mail.hooks == ["on_enable"]
-    assert events == [("enabled", "mail")]
-
-
-def test_enable_plugin_stores_again_when_row_is_gone() -> None:
-    store = InMemoryPluginConfigStore()
-    manager = started(store, mail := Recorder("mail"))
-    manager.enable_plugin("mail")
-    store.delete("mail")
-    manager.enable_plugin("mail")
-    assert mail.hooks == ["on_enable"]
-    assert rows(store) == {"mail": ("enabled", {})}
-
-
-def test_enable_plugin_overrules_disabled_row() -> None:
-    store = stored(mail="disabled")
-    manager = started(store, Recorder("mail"))
-    manager.load_persisted_state()
-    manager.enable_plugin("mail")
-    assert manager.is_enabled("mail")
-    assert rows(store) == {"mail": ("enabled", {})}
-
-
-def test_enable_plugin_uses_memory_without_store() -> None:
-    manager = started(None, Recorder("mail"))
-    manager.enable_plugin("mail")
+    assert (mail.hooks, events) == (["on_enable"], [("enabled", "mail")])
     assert rows(manager.store) == {"mail": ("enabled", {})}
 
 
@@ -61,63 +38,46 @@ def test_enable_plugin_raises_when_plugin_is_not_initialized() -> None:
     assert (mail.hooks, rows(manager.store)) == ([], {})
 
 
-@pytest.mark.parametrize("state", ["disabled", "not registered", "not initialized", "failing"])
-def test_enable_plugin_raises_when_dependency_is_not_enabled(state: str) -> None:
-    base, store = Recorder("base"), stored()
-    manager = started(store, mail := Recorder("mail", "base"))
-    if state != "not registered":
-        manager.register_plugin(base)
-    if state in ("disabled", "failing"):
-        manager.initialize_plugin("base")
-    if state == "failing":
-        base.fail("on_enable")
-        store.save("base", "enabled")
+def add_failing_base(manager: PluginManager) -> None:
+    base = Recorder("base")
+    base.fail("on_enable")
+    manager.register_plugin(base)
+    manager.initialize_plugin("base")
+    manager.store.save("base", "enabled")
+
+
+@pytest.mark.parametrize("make", [bool, lambda manager: manager.register_plugin(Recorder("base")), add_failing_base])
+def test_enable_plugin_raises_when_dependency_is_not_enabled(make: Callable[[PluginManager], object]) -> None:
+    manager = started(None, mail := Recorder("mail", "base"))
+    make(manager)
     with pytest.raises(DependencyError, match="Cannot enable plugin 'mail': Dependency 'base' not enabled"):
         manager.enable_plugin("mail")
     assert mail.hooks == []
-    assert "mail" not in rows(store)
+    assert "mail" not in rows(manager.store)
 
 
 def test_enable_plugin_names_cycle() -> None:
-    manager = started(None, Recorder("a", "b"), Recorder("b", "c"), Recorder("c", "a"), Recorder("self", "self"))
-    for name, cycle in {"a": "a -> b -> c -> a", "self": "self -> self"}.items():
-        with pytest.raises(DependencyError, match=f"Cannot enable plugin '{name}': dependency cycle: {cycle}"):
-            manager.enable_plugin(name)
-
-
-def test_enable_plugin_starts_dependency_that_row_enables() -> None:
-    store = InMemoryPluginConfigStore()
-    calls: list[tuple[str, str]] = []
-    manager = started(store, Recorder("mail", "base", calls=calls), Recorder("base", calls=calls))
-    store.save("base", "enabled")
-    manager.enable_plugin("mail")
-    assert calls == [("base", "on_enable"), ("mail", "on_enable")]
-
-
-def test_enable_plugin_starts_plugins_that_wait() -> None:
-    store = stored(top="enabled", middle="enabled")
-    calls: list[tuple[str, str]] = []
-    plugins = [Recorder(*names, calls=calls) for names in (("top", "middle"), ("middle", "base"), ("base",))]
-    manager = started(store, *plugins)
-    assert manager.load_persisted_state().restored == []
-    manager.enable_plugin("base")
-    assert calls == [("base", "on_enable"), ("middle", "on_enable"), ("top", "on_enable")]
-    assert manager.last_report.restored == ["base", "middle", "top"]
+    manager = started(None, Recorder("a", "b"), Recorder("b", "a"))
+    with pytest.raises(DependencyError, match="Cannot enable plugin 'a': dependency cycle: a -> b -> a"):
+        manager.enable_plugin("a")
 
 
 def test_enable_plugin_follows_other_rows() -> None:
-    store = stored(old="enabled")
-    manager = started(store, Recorder("old"), Recorder("new"), Recorder("mail"))
-    manager.load_persisted_state()
+    store = stored(old="enabled", mail="disabled")
+    calls: list[tuple[str, str]] = []
+    names = (("mail", "base"), ("base",), ("top", "mail"), ("old",))
+    manager = restored(store, *(Recorder(*each, calls=calls) for each in names))
     store.save("old", "disabled")
-    store.save("new", "enabled")
+    store.save("base", "enabled")
+    store.save("top", "enabled")
     manager.enable_plugin("mail")
-    assert [manager.is_enabled(name) for name in ("old", "new", "mail")] == [False, True, True]
+    expected = [("old", "on_enable"), ("old", "on_disable"), *((name, "on_enable") for name in ("base", "mail", "top"))]
+    assert calls == expected
+    assert manager.last_report.restored == ["base", "mail", "top"]
 
 
 def test_enable_plugin_succeeds_when_another_plugin_fails() -> None:
-    store = stored(bad="enabled")
-    manager = started(store, bad := Recorder("bad"), Recorder("mail"))
+    manager = started(stored(bad="enabled"), bad := Recorder("bad"), Recorder("mail"))
     bad.fail("on_enable")
     manager.enable_plugin("mail")
     assert manager.is_enabled("mail")
@@ -125,8 +85,7 @@ def test_enable_plugin_succeeds_when_another_plugin_fails() -> None:
 
 
 def test_enable_plugin_changes_nothing_when_reading_fails() -> None:
-    store = FailingStore()
-    manager = started(store, mail := Recorder("mail"))
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
     events = events_of(manager)
     store.fails = {"get_all"}
     with pytest.raises(Exception, match="database is away"):
@@ -134,9 +93,11 @@ def test_enable_plugin_changes_nothing_when_reading_fails() -> None:
     assert (mail.status, mail.hooks, events) == (PluginStatus.INITIALIZED, [], [])
 
 
-def test_is_enabled_is_false_while_on_enable_runs() -> None:
+@pytest.mark.parametrize("hook", ["on_enable", "on_disable"])
+def test_is_enabled_is_false_while_hook_runs(hook: str) -> None:
     manager = started(None, mail := Recorder("mail"))
     seen: list[object] = []
-    mail.then["on_enable"] = lambda: seen.extend([manager.is_enabled("mail"), manager.get_enabled_plugins()])
+    mail.then[hook] = lambda: seen.extend([manager.is_enabled("mail"), manager.get_enabled_plugins()])
     manager.enable_plugin("mail")
+    manager.disable_plugin("mail")
     assert seen == [False, []]

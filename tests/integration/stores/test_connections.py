@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import re
+import socket
+import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -15,32 +22,43 @@ from typing import Any
 import psycopg
 import pytest
 from methods import METHODS
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.pq import TransactionStatus
+from psycopg.pq import Trace, TransactionStatus
 from psycopg.rows import dict_row
 from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
+from recorder import until
+from relay import Relay
+from servers import Server
 
-from plugin_store import PluginConfig, PluginConfigRepository, StoreError, StoreUnavailableError
-from plugin_store.errors import InvalidDatabaseURLError
+from plugin_store import PluginConfig, PluginConfigRepository, SchemaError, StoreError, StoreUnavailableError
 from plugin_store.stores.connections import connect
 
 Connection = psycopg.Connection[Any]
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
+SECRET = "s3cr3t-Pa55"
 
 
-def sessions(connection: Connection) -> int:
-    """Count the library's sessions; one that was closed just now may end a little later."""
-    counts = []
-    while len(counts) < 100 and (not counts or counts[-1] > 0):
-        counts += (
-            connection.execute(
-                "SELECT count(*)::int FROM pg_stat_activity "
-                "WHERE datname = current_database() AND application_name = 'plugin_store'"
-            ).fetchone()
-            or ()
-        )
-    return counts[-1]
+def sessions(connection: Connection) -> list[int]:
+    """Return the server's process ids of the library's connections to this database."""
+    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'plugin_store'"
+    return [pid for (pid,) in connection.execute(query)]
+
+
+def end_sessions(connection: Connection) -> None:
+    for pid in sessions(connection):
+        connection.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
+
+
+def names(store: PluginConfigRepository) -> list[str]:
+    return [row.plugin_name for row in store.get_all()]
+
+
+def whole_text(error: BaseException) -> str:
+    """Return all that a log or a screen would show of an error."""
+    return "\n".join([str(error), repr(error), *traceback.format_exception(error)])
+
+
+# -- connections of the caller -------------------------------------------------------------------
 
 
 def text_loaders(url: str) -> Connection:
@@ -79,20 +97,83 @@ def test_repository_works_on_callers_connection(database_url: str, make: Callabl
         assert repository.delete("b")
 
 
-@each_method
-def test_methods_work_in_pipeline_mode(database_url: str, call: Callable[..., object]) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_callers_encoding_limits_what_is_stored(database_url: str) -> None:
+    with psycopg.connect(database_url, client_encoding="latin1", autocommit=True) as connection:
         repository = PluginConfigRepository(connection)
+        saved = repository.save("café", "enabled", {"é": ["ß", "\xc3\xa9"]})  # the last would be é in UTF-8
+        with pytest.raises(StoreError, match="has no equivalent in encoding"):
+            repository.save("café", "enabled", {"snow": "☃"})
+        with pytest.raises(StoreError, match="client_encoding has no '☃': connect with client_encoding=utf8"):
+            repository.get_by_name("☃")
+        assert repository.get_all() == [saved] and saved.config == {"é": ["ß", "\xc3\xa9"]}
+
+
+def test_methods_work_in_pipeline_mode(connection: Connection) -> None:
+    repository = PluginConfigRepository(connection)
+    for call in METHODS.values():
         version = repository.save("analytics", "enabled").updated_at
+        assert version is not None
         with connection.pipeline():
             call(repository, version)
+    connection.execute("ALTER TABLE plugin_config ADD CHECK (plugin_name <> 'refused')")
+    with connection.pipeline(), pytest.raises(StoreError, match="database refused"):
+        repository.save_many([PluginConfig("refused")])
 
 
-def test_error_in_pipeline_mode_is_translated(database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
-        connection.execute("ALTER TABLE plugin_config ADD CHECK (status <> 'enabled')")
-        with connection.pipeline(), pytest.raises(StoreError, match="database refused"):
-            PluginConfigRepository(connection).save_many([PluginConfig("a", "enabled")])
+def test_connection_keeps_callers_transaction_and_preparing(database_url: str, connection: Connection) -> None:
+    with psycopg.connect(database_url, prepare_threshold=None) as own:
+        repository = PluginConfigRepository(own)
+        repository.save("a", "enabled")
+        with suppress(KeyError), repository.transaction() as inside:
+            inside.save("b", "enabled")
+            raise KeyError
+        with own.transaction(force_rollback=True):
+            repository.save("c", "enabled")
+        for _ in range(10):
+            assert names(repository) == ["a"]
+        assert own.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+        assert own.info.transaction_status is TransactionStatus.INTRANS
+        assert names(PluginConfigRepository(connection)) == []
+        own.commit()
+        assert names(PluginConfigRepository(connection)) == ["a"]
+
+
+POOLS: dict[str, dict[str, Any]] = {
+    "autocommit": {"kwargs": {"autocommit": True}},
+    "transactions": {},
+    "check that begins a transaction": {"check": lambda connection: connection.execute("SELECT 1")},
+}
+
+
+@pytest.mark.parametrize("options", POOLS.values(), ids=POOLS.keys())
+def test_given_pool_gets_connections_back_unchanged(
+    database_url: str, connection: Connection, caplog: pytest.LogCaptureFixture, options: dict[str, Any]
+) -> None:
+    with ConnectionPool(database_url, min_size=1, max_size=1, open=True, **options) as pool:
+        repository = PluginConfigRepository(pool)
+        with pool.connection() as its:
+            before = its.autocommit, its.info.backend_pid
+        for call in METHODS.values():
+            version = repository.save("analytics", "enabled").updated_at
+            assert version is not None
+            call(repository, version)
+        assert PluginConfigRepository(connection).get_all() == repository.get_all()
+        connection.execute("DROP TABLE plugin_config")
+        with pytest.raises(SchemaError):
+            repository.get_all()
+        with pool.connection() as its:
+            assert (its.autocommit, its.info.backend_pid) == before
+    assert caplog.messages == []  # the pool warns of each connection that comes back in a transaction
+
+
+def test_given_pool_is_neither_opened_nor_closed(database_url: str) -> None:
+    pool: ConnectionPool[Any] = ConnectionPool(database_url, open=False)
+    with pytest.raises(StoreUnavailableError):
+        PluginConfigRepository(pool).get_all()
+    with pool:
+        with PluginConfigRepository(pool) as repository:
+            assert repository.get_all() == []
+        assert not pool.closed
 
 
 # psycopg_pool has it from 3.3 on.
@@ -113,95 +194,125 @@ def test_changed_column_costs_one_error_only(database_url: str, connection: Conn
         assert repository.get_by_name("a") == repository.get_all()[0]
 
 
-def test_null_pool_is_a_pool(database_url: str) -> None:
-    with NullConnectionPool(database_url, open=True) as pool:
-        assert PluginConfigRepository(pool).save("a", "enabled").status == "enabled"
-
-
 @pytest.mark.parametrize("given", [None, "postgresql://", AsyncConnectionPool("", open=False), psycopg.AsyncConnection])
 def test_anything_else_is_refused_at_once(given: Any) -> None:
-    with pytest.raises(TypeError, match=type(given).__name__):
+    with pytest.raises(TypeError, match=rf"not {type(given).__name__}; .*open\(\) takes a conninfo"):
         PluginConfigRepository(given)
 
 
-@pytest.fixture(params=["own pool", "given pool", "given connection", "library connection"])
+# -- all of them ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["own pool", "given pool", "null pool", "given connection", "library connection"])
 def any_repository(request: pytest.FixtureRequest, database_url: str) -> Iterator[PluginConfigRepository]:
     if request.param == "own pool":
         with PluginConfigRepository.open(database_url) as repository:
             yield repository
-    elif request.param == "given pool":
-        with ConnectionPool(database_url, open=True) as pool:
-            yield PluginConfigRepository(pool)
-    elif request.param == "given connection":
-        with psycopg.connect(database_url, autocommit=True) as connection:
-            yield PluginConfigRepository(connection)
-    else:
-        with connect(database_url) as connection:
-            yield PluginConfigRepository(connection)
+        return
+    makers: dict[str, Callable[[], Any]] = {
+        "given pool": lambda: ConnectionPool(database_url, open=True),
+        "null pool": lambda: NullConnectionPool(database_url, open=True),
+        "given connection": lambda: psycopg.connect(database_url, autocommit=True),
+        "library connection": lambda: connect(database_url),
+    }
+    with makers[request.param]() as made:
+        yield PluginConfigRepository(made)
 
 
-def test_transaction_commits_at_the_end(any_repository: PluginConfigRepository, connection: Connection) -> None:
+def test_transaction_stores_all_or_none(any_repository: PluginConfigRepository, connection: Connection) -> None:
     with any_repository.transaction() as inside:
         inside.save("a", "enabled")
         inside.save("b", "enabled")
-        assert PluginConfigRepository(connection).get_all() == []
-    assert [row.plugin_name for row in PluginConfigRepository(connection).get_all()] == ["a", "b"]
-    any_repository.save("c", "enabled")
-
-
-def test_transaction_rolls_back_on_an_error(any_repository: PluginConfigRepository) -> None:
+        assert names(PluginConfigRepository(connection)) == []
     with suppress(KeyError), any_repository.transaction() as inside:
-        inside.save("a", "enabled")
+        inside.save("c", "enabled")
         raise KeyError
-    assert any_repository.get_all() == []
+    any_repository.save("d", "enabled")
+    assert names(PluginConfigRepository(connection)) == ["a", "b", "d"]
 
 
-def test_transaction_is_savepoint_of_callers(database_url: str) -> None:
-    with psycopg.connect(database_url) as connection:
-        repository = PluginConfigRepository(connection)
-        repository.save("a", "enabled")
-        with suppress(KeyError), repository.transaction() as inside:
-            inside.save("b", "enabled")
-            raise KeyError
-        assert [row.plugin_name for row in repository.get_all()] == ["a"]
-        assert connection.info.transaction_status == TransactionStatus.INTRANS
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="psycopg traces a connection on Linux only")
+@pytest.mark.parametrize("autocommit", [True, False], ids=["autocommit", "transactions"])
+@each_method
+def test_warm_method_is_one_round_trip(
+    database_url: str, autocommit: bool, call: Callable[[PluginConfigRepository, datetime], object]
+) -> None:
+    pools = ConnectionPool(database_url, min_size=1, max_size=1, kwargs={"autocommit": autocommit}, open=True)
+    with pools as pool, tempfile.TemporaryFile("r+") as trace:
+        repository = PluginConfigRepository(pool)
+        version = repository.save("analytics", "enabled", {"a": 1}).updated_at
+        assert version is not None
+        for _ in range(6):  # psycopg prepares a statement after five uses
+            version = repository.get_by_name("analytics").updated_at
+            call(repository, version)
+        version = repository.get_by_name("analytics").updated_at
+        with pool.connection() as connection:
+            pgconn = connection.pgconn
+        pgconn.trace(os.dup(trace.fileno()))
+        pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+        call(repository, version)
+        pgconn.untrace()
+        trace.seek(0)
+        messages = [line.split("\t")[0:3:2] for line in trace.read().splitlines()]
+    assert messages.count(["B", "ReadyForQuery"]) == 1
+    assert messages.count(["F", "Execute"]) == 1
+    assert messages.count(["F", "Parse"]) == messages.count(["F", "Query"]) == 0
 
 
-@pytest.mark.parametrize("size", [1, 3])
-def test_open_asks_for_min_size_sessions(database_url: str, connection: Connection, size: int) -> None:
-    with PluginConfigRepository.open(database_url, min_size=size):
-        assert sessions(connection) == size
-    assert sessions(connection) == 0
+@each_method
+def test_pools_replace_ended_sessions(database_url: str, connection: Connection, call: Callable[..., object]) -> None:
+    url = f"{database_url}&application_name=plugin_store"
+    with (
+        PluginConfigRepository.open(url, min_size=3) as own,
+        ConnectionPool(url, min_size=3, max_size=3, open=True) as pool,
+    ):
+        pool.wait(20)
+        for repository in (own, PluginConfigRepository(pool)):
+            version = repository.save("analytics", "enabled").updated_at
+            end_sessions(connection)
+            call(repository, version)
 
 
-def test_open_works_without_with_block(database_url: str, connection: Connection) -> None:
-    repository = PluginConfigRepository.open(database_url)
-    repository.save("a", "enabled")
-    repository.close()
-    assert sessions(connection) == 0
-    with pytest.raises(StoreUnavailableError, match="closed"):
-        repository.get_all()
-
-
-def test_forgotten_repository_closes_its_sessions(database_url: str, connection: Connection) -> None:
-    PluginConfigRepository.open(database_url)
-    gc.collect()
-    assert sessions(connection) == 0
-
-
-@pytest.mark.parametrize("sizes", [(2, 1), (-1, 1), (0, 0)])
-def test_open_refuses_impossible_sizes(sizes: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="min_size"):
-        PluginConfigRepository.open("", min_size=sizes[0], max_size=sizes[1])
-
-
-def test_open_names_max_size_when_all_are_used(database_url: str) -> None:
+def test_exhausted_pool_is_unavailable(database_url: str) -> None:
+    with (
+        ConnectionPool(database_url, min_size=1, max_size=1, timeout=0.1, open=True) as pool,
+        pool.connection(timeout=20),
+        pytest.raises(StoreUnavailableError, match=r"the pool gives no connection: .* in use"),
+    ):
+        PluginConfigRepository(pool).get_all()
     with (
         PluginConfigRepository.open(database_url, max_size=1, timeout=0.05) as repository,
         repository.transaction(),
         pytest.raises(StoreUnavailableError, match=r"within 0\.05 s: max_size=1"),
     ):
         repository.get_all()
+
+
+# -- the library's own pool ----------------------------------------------------------------------
+
+
+def test_open_repository_ends_its_sessions(database_url: str, connection: Connection) -> None:
+    with suppress(KeyError), PluginConfigRepository.open(database_url, min_size=3) as repository:
+        assert len(sessions(connection)) == 3
+        raise KeyError
+    with pytest.raises(StoreUnavailableError, match="closed"):
+        repository.get_all()
+    until(lambda: sessions(connection) == [])
+    repository = PluginConfigRepository.open(database_url)
+    assert len(sessions(connection)) == 1
+    repository.close()
+    until(lambda: sessions(connection) == [])
+    repository = PluginConfigRepository.open(database_url)
+    assert len(sessions(connection)) == 1
+    del repository
+    gc.collect()
+    until(lambda: sessions(connection) == [])
+
+
+@pytest.mark.parametrize("sizes", [(2, 1), (-1, 1), (0, 0)])
+def test_open_refuses_impossible_sizes(sizes: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="min_size"):
+        PluginConfigRepository.open("", min_size=sizes[0], max_size=sizes[1])
 
 
 def test_waiting_calls_get_connections_in_turn(database_url: str) -> None:
@@ -223,33 +334,102 @@ def test_waiting_calls_get_connections_in_turn(database_url: str) -> None:
                 thread.result(10)
 
 
-@each_method
-def test_own_pool_replaces_ended_sessions(
-    database_url: str, connection: Connection, call: Callable[..., object]
-) -> None:
-    with PluginConfigRepository.open(database_url, min_size=3) as repository:
-        version = repository.save("analytics", "enabled").updated_at
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'plugin_store'"
-            " AND datname = current_database()"
-        )
-        call(repository, version)
-
-
 def test_own_pool_prepares_at_once(database_url: str) -> None:
-    with PluginConfigRepository.open(database_url, max_size=1) as repository:
+    sent: list[bytes] = []
+
+    def note(data: bytes) -> bytes:
+        sent.append(data)
+        return data
+
+    with Relay(database_url, note) as relay, PluginConfigRepository.open(relay.url) as repository:
         repository.get_all()
-        with repository.transaction() as inside, inside._connections.cursor() as cursor:
-            assert cursor.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (1,)
+    assert b"_pg3_0\0-- " in b"".join(sent)  # psycopg's name of a prepared statement
 
 
-def test_library_connections_have_timeouts(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_waits_for_a_database(server: Server, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    url, started = server.url("later"), time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        PluginConfigRepository.open(url, wait_seconds=1)
+    assert time.monotonic() - started >= 1
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(PluginConfigRepository.open, url, wait_seconds=20)
+        until(lambda: len(caplog.messages) == 2)
+        connection.execute("CREATE DATABASE later")
+        try:
+            opening.result(timeout=20).close()
+        finally:
+            connection.execute("DROP DATABASE later WITH (FORCE)")
+    assert len(caplog.messages) == 2 and server.password not in caplog.text
+    assert all(re.match(r"waiting up to \S+ s for the database: .*exist", message) for message in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://postgres:{}@127.0.0.1:{}/db",
+        "host=127.0.0.1 user=postgres password={} port={} dbname=db",
+        "postgresql://127.0.0.1/db?user=postgres&password={}&port={}",
+        "host=/nonexistent password={} port={}",
+        "host=a..b password={} port={}",
+        "host=127.0.0.1 password={} port={} sslmode=perhaps",
+    ],
+)
+def test_open_is_unavailable_at_once_without_server(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailableError, match=r"cannot be (reached|looked up)") as caught:
+            PluginConfigRepository.open(url.format(SECRET, unused.getsockname()[1]))
+        assert time.monotonic() - started < 5
+    assert SECRET not in whole_text(caught.value) + caplog.text
+
+
+def test_open_is_unavailable_when_server_refuses(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    wrong = server.url("postgres").replace(f":{server.password}@", f":{SECRET}@")
+    for url, reason in ((server.url("nonexistent"), "does not exist"), (wrong, "authentication failed")):
+        with pytest.raises(StoreUnavailableError, match=reason) as caught:
+            PluginConfigRepository.open(url)
+        assert isinstance(caught.value.__cause__, psycopg.OperationalError)
+        shown = whole_text(caught.value) + caplog.text
+        assert SECRET not in shown and server.password not in shown
+
+
+def test_open_is_unavailable_after_connect_timeout() -> None:
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        with pytest.raises(StoreUnavailableError, match="timeout"):
+            PluginConfigRepository.open(f"host=127.0.0.1 port={mute.getsockname()[1]} connect_timeout=2")
+
+
+def test_working_repository_never_shows_the_password(
+    server: Server, database_url: str, connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with PluginConfigRepository.open(database_url) as repository:
+        shown = [repr(repository), repr(repository.save("analytics", "enabled"))]
+        end_sessions(connection)
+        connection.execute("DROP TABLE plugin_config")
+        with pytest.raises(SchemaError) as caught:
+            repository.get_all()
+    shown += [whole_text(caught.value), caplog.text]
+    assert server.password in database_url and server.password not in "\n".join(shown)
+
+
+def test_library_connection_has_defaults(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "9")
-    with connect(f"{database_url}&keepalives_idle=77") as connection:
+    monkeypatch.setenv("PGCLIENTENCODING", "SQL_ASCII")
+    with connect(f"{database_url}&keepalives_idle=77&client_encoding=latin1") as connection:
         parameters = {option.keyword.decode(): option.val for option in connection.pgconn.info}
+        assert connection.autocommit and connection.info.encoding == "utf-8"
+        assert len(sessions(connection)) == 1
     assert parameters["connect_timeout"] == b"9"
     assert parameters["keepalives_idle"] == b"77"
     assert parameters["tcp_user_timeout"] == b"6000"
+    with connect(f"{database_url}&application_name=mine") as connection:
+        assert sessions(connection) == []
 
 
 def test_abandoned_connection_ends_its_call(database_url: str) -> None:
@@ -257,13 +437,3 @@ def test_abandoned_connection_ends_its_call(database_url: str) -> None:
         Timer(0.2, setattr, [connection, "abandoned", True]).start()
         with pytest.raises(StoreUnavailableError, match="stopped"):
             connection.execute("SELECT pg_sleep(60)")
-
-
-@pytest.mark.parametrize("hidden", ["host={} dbname=postgresql://me:hunter2@{}/x", "host=me:hunter2@{}"])
-def test_password_in_dbname_or_host_is_refused(
-    database_url: str, caplog: pytest.LogCaptureFixture, hidden: str
-) -> None:
-    host = conninfo_to_dict(database_url)["host"]
-    with caplog.at_level(logging.DEBUG), pytest.raises(InvalidDatabaseURLError) as caught:
-        connect(hidden.format(host, host))
-    assert "hunter2" not in str(caught.value) + repr(caught.value.__cause__) + caplog.text

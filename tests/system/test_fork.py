@@ -1,274 +1,364 @@
-"""What is made before fork() works in parent and child, each on connections and threads of its own."""
+"""What is made before a fork works in parent and child, each on connections and threads of its own."""
 
 from __future__ import annotations
 
-import json
 import os
-import signal
-import subprocess
-import sys
-import textwrap
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.client import HTTPConnection
-from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
-import workers
-from workers import environment, wait_until
+from programs import output_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
+# C code such as uWSGI's runs none of the hooks that Python has for a fork.
+each_fork = pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"], ids=["Python", "C"])
 
-# From CPython 3.12 on, fork() warns when there are threads, as there are in all of these.
-PYTHON = [sys.executable, "-W", "error", "-W", "ignore:This process:DeprecationWarning"]
 PREAMBLE = """
-    import os, sys, threading, time
-    from recorder import Service
-    from workers import wait_until
-    from plugin_store import InMemoryPluginConfigStore, PluginConfigRepository, PluginManager, PluginWatcher
+import atexit, ctypes, logging, os, signal, sys, threading
+import psycopg
+from psycopg_pool import ConnectionPool
+from recorder import Recorder, Service, started
+from workers import wait_until
+from plugin_store import InMemoryPluginConfigStore, PluginConfigRepository, PluginWatcher, StoreUnavailableError
 
-    url = os.environ["DATABASE_URL"]
+url = os.environ["DATABASE_URL"]
 
-    def names():
-        return [row.plugin_name for row in repository.get_all()]
+def say(*what):
+    "Print a line at once and whole: parent and child may print at the same time."
+    sys.stdout.write(" ".join(map(str, what)) + "\\n")
+    sys.stdout.flush()
 
-    def wait_for(child):
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        print("child ended with", status, flush=True)
+def wait_for(child):
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, "the child failed"
+
+def sessions():
+    "Return the server's process ids of the repositories' sessions."
+    query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'plugin_store' AND datname = current_database()"
+    with psycopg.connect(url) as connection:
+        return {pid for (pid,) in connection.execute(query)}
+
+def error_of(function):
+    try:
+        function()
+    except StoreUnavailableError as exc:
+        return str(exc)
 """
 
 
-def run(program: str, url: str, *arguments: str) -> list[str]:
-    """Run a program, whose end without an error is part of what is tested, and return what it prints."""
-    code = textwrap.dedent(PREAMBLE) + textwrap.dedent(program)
-    env = environment(DATABASE_URL=url)
-    env["PYTHONPATH"] += os.pathsep + str(Path(workers.__file__).parent)
-    done = subprocess.run([*PYTHON, "-c", code, *arguments], env=env, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return done.stdout.splitlines()
+def run(program: str, url: str, fork: str = "os.fork", before: str = "") -> list[str]:
+    return output_of(PREAMBLE, f"fork = {fork}", before, program, DATABASE_URL=url)
 
 
-ENDS = {"falls through": "pass", "sys.exit": "sys.exit(0)", "os._exit": "os._exit(0)"}
-FOLLOW = """
-    def follows(name, child):
-        "Whether a change of the store reaches this process."
-        wait_until(lambda: name in service.enabled)
-        # Whole, for parent and child may do it at once: print() may write word by word.
-        sys.stdout.write(f"{'child' if child else 'parent'} {name} {name in service.enabled}\\n")
-        sys.stdout.flush()
-
-    def work_in_child():
-        follows("a", True)
-        service.manager.enable_plugin("b")
-        return sum(thread.name == "plugin-watcher" for thread in threading.enumerate())
-
-    repository = PluginConfigRepository.open(url)
-    service = Service(repository, {"a": (), "b": (), "c": ()})
-    watcher = PluginWatcher(service.manager, url)
-"""
+# -- stores ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ENDS)
-def test_a_watcher_goes_on_in_parent_and_child(database_url: str, how: str) -> None:
+@each_fork
+@pytest.mark.parametrize("child", ["use()", "use(); sys.exit(0)", "use(); os._exit(0)", "del repository"])
+def test_own_pool_connects_anew_in_child(database_url: str, fork: str, child: str) -> None:
     program = f"""
-    with watcher:
-        wait_until(lambda: watcher.healthy)
-        if (child := os.fork()) == 0:
-            repository.save("a", "enabled")
-            assert work_in_child() == 1
-            {ENDS[how]}
-        else:
-            follows("a", False)
-            follows("b", False)
-            wait_for(child)
-            repository.save("c", "enabled")
-            follows("c", False)
+    def use():
+        repository.save("child", "enabled")
+        assert len(sessions() - mine) == 1
+        assert threading.active_count() == 1  # a server that forks in C may run no other thread
+
+    repository = PluginConfigRepository.open(url, max_size=1)
+    mine = sessions()
+    if (child := fork()) == 0:
+        {child}
+    else:
+        wait_for(child)
+        repository.save("parent", "enabled")
+        assert wait_until(lambda: sessions() == mine), "the child ended the parent's session"
+        say(*[row.plugin_name for row in repository.get_all()])
     """
-    lines = run(FOLLOW + program, database_url)
-    assert sorted(lines) == ["child a True", "child ended with 0", "parent a True", "parent b True", "parent c True"]
+    assert run(program, database_url, fork) == ["child parent" if "use" in child else "parent"]
 
 
-def test_it_works_with_multiprocessing(database_url: str) -> None:
+@each_fork
+def test_each_generation_has_its_own_session(database_url: str, fork: str) -> None:
     program = """
-    import multiprocessing
+    def generation(number, ancestors):
+        repository.get_all()
+        with_mine = sessions()
+        assert len(with_mine - ancestors) == 1
+        if number < 4:
+            if (child := fork()) == 0:
+                return generation(number + 1, with_mine)
+            wait_for(child)
+            repository.get_all()
+            assert wait_until(lambda: sessions() == with_mine)
+        say(number)
 
-    with watcher:
-        wait_until(lambda: watcher.healthy)
-        child = multiprocessing.get_context("fork").Process(target=work_in_child)
-        child.start()
+    repository = PluginConfigRepository.open(url, max_size=1)
+    generation(1, set())
+    """
+    assert run(program, database_url, fork) == ["4", "3", "2", "1"]
+
+
+@each_fork
+def test_own_pool_works_when_forked_during_call(database_url: str, fork: str) -> None:
+    program = """
+    def read(who):
+        thread = threading.Thread(target=lambda: say(who, repository.get_by_name("a").plugin_name))
+        thread.start()
+        return thread
+
+    def waiting():
+        return watch.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
+
+    repository = PluginConfigRepository.open(url, max_size=1)
+    repository.save("a", "enabled")
+    watch, blocker = psycopg.connect(url, autocommit=True), psycopg.connect(url)
+    blocker.execute("LOCK TABLE plugin_config")
+    thread = read("parent")
+    assert wait_until(lambda: waiting() == (1,))
+    if (child := fork()) == 0:
+        read("child").join(30)
+        os._exit(0)
+    assert wait_until(lambda: waiting() == (2,))
+    blocker.rollback()
+    wait_for(child)
+    thread.join(30)
+    watch.close()
+    blocker.close()
+    """
+    assert sorted(run(program, database_url, fork)) == ["child a", "parent a"]
+
+
+@each_fork
+def test_child_cannot_leave_parents_transaction(database_url: str, fork: str) -> None:
+    program = """
+    def change():
+        with repository.transaction() as inside:
+            inside.save("a", "enabled")
+            global child
+            if (child := fork()) == 0:
+                say(error_of(inside.get_all))
+
+    repository = PluginConfigRepository.open(url, max_size=1)
+    error = error_of(change)
+    if child == 0:
+        say(error)
+        os._exit(0)
+    wait_for(child)
+    say(error, len(repository.get_all()))
+    """
+    connection, transaction, parent = run(program, database_url, fork)
+    assert connection.startswith("the connection belongs to the process that this one was forked from")
+    assert transaction.startswith("the transaction belongs to the process that this one was forked from")
+    assert parent == "None 1"
+
+
+@each_fork
+@pytest.mark.parametrize(
+    "made", ["ConnectionPool(url, min_size=1, open=True)", "ConnectionPool(url, open=False)", "psycopg.connect(url)"]
+)
+def test_given_pool_or_connection_is_refused_in_child(database_url: str, fork: str, made: str) -> None:
+    program = f"""
+    with {made} as given:
+        repository = PluginConfigRepository(given)
+        if (child := fork()) == 0:
+            say(error_of(repository.get_all))
+            os._exit(0)
+        wait_for(child)
+        say(repository.get_all())
+    """
+    refused, rows = run(program, database_url, fork)
+    assert "and the repository after the fork" in refused
+    assert rows == "[]"
+
+
+@each_fork
+def test_memory_store_works_in_child(database_url: str, fork: str) -> None:
+    program = """
+    class Name(str):
+        def __hash__(self):
+            held.set()
+            asked.wait(30)
+            return super().__hash__()
+
+    held, asked = threading.Event(), threading.Event()
+    store = InMemoryPluginConfigStore()
+    thread = threading.Thread(target=store.save, args=[Name("a"), "enabled"])
+    thread.start()
+    held.wait(30)  # the thread holds the store's lock
+    if (child := fork()) == 0:
+        store.save("b", "enabled")
+        os._exit(0)
+    asked.set()
+    wait_for(child)
+    thread.join(30)
+    """
+    assert run(program, database_url, fork) == []
+
+
+def test_open_repository_is_closed_at_exit(database_url: str) -> None:
+    program = """
+    repository = PluginConfigRepository.open(url)
+    atexit.register(lambda: say(repository.get_all()))  # runs before the repository is closed
+    """
+    assert run(program, database_url) == ["[]"]
+
+
+# -- managers -------------------------------------------------------------------------------------
+
+
+@each_fork
+@pytest.mark.parametrize(
+    "waits", ['a.then["on_enable"] = wait', 'manager.event_dispatcher.add_listener("plugin.enabled", wait)']
+)
+def test_child_may_change_plugins(database_url: str, fork: str, waits: str) -> None:
+    program = f"""
+    def wait(*args):
+        entered.set()
+        assert goes_on.wait(30)
+
+    entered, goes_on = threading.Event(), threading.Event()
+    manager = started(None, a := Recorder("a"), Recorder("b"))
+    {waits}
+    thread = threading.Thread(target=manager.enable_plugin, args=["a"])
+    thread.start()
+    assert entered.wait(30)
+    if (child := fork()) == 0:
+        signal.alarm(20)  # a lock that is held for ever ends the child
+        a.then.clear()
+        manager.event_dispatcher.remove_listener("plugin.enabled", wait)
+        manager.event_dispatcher.add_listener("plugin.enabled", lambda event: say(event.data["plugin_name"]))
+        manager.enable_plugin("b")
+        manager.disable_plugin("b")
+        os._exit(0 if manager.store.get_by_name("b").status == "disabled" else 3)
+    wait_for(child)
+    goes_on.set()
+    thread.join(30)
+    say(manager.is_enabled("a"), manager.is_enabled("b"))
+    """
+    assert run(program, database_url, fork) == ["b", "True False"]
+
+
+def test_hook_may_fork(database_url: str) -> None:
+    program = """
+    def fork_here():
+        global child
+        child = fork()
+
+    store = PluginConfigRepository.open(url)
+    manager = started(store, plugin := Recorder("a"))
+    plugin.then["on_enable"] = fork_here
+    manager.enable_plugin("a")
+    manager.disable_plugin("a")
+    if child:
+        wait_for(child)
+    say(*[(row.plugin_name, row.status) for row in store.get_all()])
+    """
+    assert run(program, database_url) == ["('a', 'disabled')"] * 2
+
+
+# -- watchers -------------------------------------------------------------------------------------
+
+FOLLOW = """
+def follows(name, who):
+    "Say whether a change of the store reaches this process."
+    say(who, name, wait_until(lambda: name in service.enabled))
+
+def watchers():
+    return sum(thread.name == "plugin-watcher" for thread in threading.enumerate())
+
+def start():
+    watcher.start()
+    assert wait_until(lambda: watcher.healthy), watcher.problem
+
+repository = PluginConfigRepository.open(url)
+service = Service(repository, {"a": (), "b": (), "c": ()})
+watcher = PluginWatcher(service.manager, url)
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "sys.exit(0)", "os._exit(0)"])
+def test_watcher_runs_in_parent_and_child(database_url: str, end: str) -> None:
+    program = f"""
+    start()
+    if (child := fork()) == 0:
         repository.save("a", "enabled")
-        follows("b", False)
-        child.join()
-        print("child ended with", child.exitcode)
+        follows("a", "child")
+        service.manager.enable_plugin("b")
+        assert watchers() == 1
+        {end}
+    else:
+        follows("a", "parent")
+        follows("b", "parent")
+        wait_for(child)
         repository.save("c", "enabled")
-        follows("c", False)
+        follows("c", "parent")
     """
-    assert run(FOLLOW + program, database_url) == [
-        "child a True",
-        "parent b True",
-        "child ended with 0",
-        "parent c True",
-    ]
+    lines = sorted(run(program, database_url, before=FOLLOW))
+    assert lines == ["child a True", "parent a True", "parent b True", "parent c True"]
 
 
-def test_a_child_that_stops_its_watcher_does_not_stop_that_of_the_parent(database_url: str) -> None:
+def test_child_may_stop_its_watcher_alone(database_url: str) -> None:
     program = """
-    with watcher:
-        wait_until(lambda: watcher.healthy)
-        if (child := os.fork()) == 0:
-            watcher.stop()
-            print(watcher.healthy, threading.active_count(), flush=True)
-            watcher.start()
-            repository.save("a", "enabled")
-            follows("a", True)
-        else:
-            wait_for(child)
-            repository.save("b", "enabled")
-            follows("b", False)
+    start()
+    if (child := fork()) == 0:
+        watcher.stop()
+        say(watcher.healthy, watchers())
+        watcher.start()
+        repository.save("a", "enabled")
+        follows("a", "child")
+    else:
+        wait_for(child)
+        repository.save("b", "enabled")
+        follows("b", "parent")
     """
-    stopped, *rest = run(FOLLOW + program, database_url)
-    assert stopped.startswith("False")
-    assert rest == ["child a True", "child ended with 0", "parent b True"]
+    assert run(program, database_url, before=FOLLOW) == ["False 0", "child a True", "parent b True"]
 
 
-def test_a_watcher_that_does_not_run_is_not_started_in_the_child(database_url: str) -> None:
+def test_stopped_watcher_is_not_started_in_child(database_url: str) -> None:
     program = """
-    if (child := os.fork()) == 0:
-        print([thread.name for thread in threading.enumerate()], flush=True)
-        with watcher:
-            repository.save("a", "enabled")
-            follows("a", True)
+    if (child := fork()) == 0:
+        say(watchers())
+        watcher.start()
+        repository.save("a", "enabled")
+        follows("a", "child")
     else:
         wait_for(child)
     """
-    assert run(FOLLOW + program, database_url) == ["['MainThread']", "child a True", "child ended with 0"]
+    assert run(program, database_url, before=FOLLOW) == ["0", "child a True"]
 
 
-def test_fork_while_another_thread_syncs(database_url: str) -> None:
+def test_watcher_runs_when_forked_during_sync(database_url: str) -> None:
     # The thread that holds the manager's lock, and is in a hook, is not in the child.
     program = """
     entered, goes_on = threading.Event(), threading.Event()
     service["a"].then["on_enable"] = lambda: (entered.set(), goes_on.wait(30))
-    with watcher:
-        wait_until(lambda: watcher.healthy)
-        repository.save("a", "enabled")
-        assert entered.wait(10)
-        if (child := os.fork()) == 0:
-            service["a"].then.clear()
-            assert work_in_child() == 1
-            service.manager.disable_plugin("b")
-        else:
-            wait_for(child)
-            goes_on.set()
-            follows("a", False)
-            repository.save("c", "enabled")
-            follows("c", False)
-    """
-    lines = run(FOLLOW + program, database_url)
-    assert lines == ["child a True", "child ended with 0", "parent a True", "parent c True"]
-
-
-def test_a_hook_may_fork(database_url: str) -> None:
-    program = """
-    def fork():
-        global child
-        child = os.fork()
-
-    service["a"].then["on_enable"] = fork
-    service.manager.enable_plugin("a")
-    service.manager.disable_plugin("a")
-    if child:
+    start()
+    repository.save("a", "enabled")
+    assert entered.wait(10)
+    if (child := fork()) == 0:
+        service["a"].then.clear()
+        follows("a", "child")
+        service.manager.enable_plugin("b")
+        service.manager.disable_plugin("b")
+        assert watchers() == 1
+    else:
         wait_for(child)
-    print(*names(), repository.get_by_name("a").status, flush=True)
+        goes_on.set()
+        follows("a", "parent")
+        repository.save("c", "enabled")
+        follows("c", "parent")
     """
-    assert run(FOLLOW + program, database_url) == ["a disabled", "child ended with 0", "a disabled"]
+    assert run(program, database_url, before=FOLLOW) == ["child a True", "parent a True", "parent c True"]
 
 
-# -- gunicorn -------------------------------------------------------------------------------------
-
-
-class Gunicorn:
-    """A service of three workers, and requests to them."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-
-    def request(self, method: str = "GET", path: str = "/", **headers: str) -> tuple[int, Any]:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=30)
-        try:
-            connection.request(method, path, headers=headers)
-            response = connection.getresponse()
-            return response.status, json.loads(response.read())
-        finally:
-            connection.close()
-
-    def ask(self, pid: int, method: str = "GET", path: str = "/") -> Any:
-        """Return what the worker of that pid answers: requests to others do nothing, and are repeated."""
-        answers: list[Any] = []
-
-        def answered() -> bool:
-            status, body = self.request(method, path, **{"X-Pid": str(pid)})
-            if status != 421:
-                assert (status, body["pid"]) == (200, pid)
-                answers.append(body)
-            return bool(answers)
-
-        assert wait_until(answered, 30), f"the worker {pid} never answers"
-        return answers[0]
-
-    def workers(self) -> list[int]:
-        seen: set[int] = set()
-        assert wait_until(lambda: seen.add(self.request()[1]["pid"]) or len(seen) == 3, 30), seen
-        return sorted(seen)
-
-
-@contextmanager
-def gunicorn(url: str, *options: str) -> Iterator[Gunicorn]:
-    command = [sys.executable, "-m", "gunicorn", "--bind=127.0.0.1:0", "--workers=3", "--log-level=info"]
-    env = environment(DATABASE_URL=url)
-    here = Path(workers.__file__).parent
-    process = subprocess.Popen(
-        [*command, f"--chdir={here}", *options], env=env, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert process.stderr is not None
-    log: list[str] = []
-    try:
-        for line in process.stderr:
-            log.append(line)
-            if "Listening at: http://127.0.0.1:" in line:
-                break
-        else:
-            pytest.fail("".join(log))
-        yield Gunicorn(int(line.rpartition(":")[2].split()[0].rstrip("/")))
-        process.terminate()
-        _, rest = process.communicate(timeout=30)
-        assert process.returncode == 0, rest
-        assert "Traceback" not in rest, rest
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-
-
-@pytest.mark.parametrize("preload", [True, False], ids=["preload", "no-preload"])
-@pytest.mark.parametrize("kind", ["sync", "gthread"])
-def test_gunicorn_workers_agree(database_url: str, kind: str, preload: bool) -> None:
-    options = ["--preload"] if preload else []
-    threads = ["--threads=2"] if kind == "gthread" else []  # with threads, "sync" is made "gthread"
-    app = "wsgi_app:create_app()"
-    with gunicorn(database_url, f"--worker-class={kind}", *threads, *options, app) as service:
-        one, two, three = service.workers()
-        assert "analytics" in service.ask(one, "POST", "/enable/analytics")["enabled"]
-        # The old failure: the next request reached another worker, and failed.
-        assert service.ask(two, "POST", "/enable/report")["enabled"] == ["analytics", "report"]
-        assert wait_until(lambda: service.ask(three)["enabled"] == ["analytics", "report"])
-        assert service.ask(three, "POST", "/disable/report")["enabled"] == ["analytics"]
-        assert service.ask(two, "POST", "/disable/analytics")["enabled"] == []
-        for pid in (one, two, three):
-            assert wait_until(lambda: service.ask(pid)["enabled"] == [])  # noqa: B023
-        with psycopg.connect(database_url, autocommit=True) as connection:
-            connection.execute("UPDATE plugin_config SET status = 'enabled'")
-        for pid in (one, two, three):
-            assert wait_until(lambda: service.ask(pid)["enabled"] == ["analytics", "report"])  # noqa: B023
+def test_watcher_says_what_to_set_when_forked_in_c(database_url: str) -> None:
+    program = """
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    start()
+    if (child := fork()) == 0:
+        say(watcher.healthy, watcher.healthy, "py-call-uwsgi-fork-hooks" in watcher.problem)
+        watcher.stop()
+        start()
+        os._exit(0)
+    wait_for(child)
+    repository.save("a", "enabled")
+    follows("a", "parent")
+    """
+    advice, *rest = run(program, database_url, "ctypes.PyDLL(None).fork", FOLLOW)
+    assert "set lazy-apps or py-call-uwsgi-fork-hooks" in advice
+    assert rest == ["False False True", "parent a True"]

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
@@ -169,7 +170,8 @@ class PluginWatcher:
         follower = TableFollower(self._conninfo, self._manager.sync, self._resync_seconds, self._poll_seconds)
         if _running.setdefault((self, os.getpid()), follower) is follower:
             atexit.register(self.stop)
-            follower.start()
+            if not _forks_in_c():
+                follower.start()
 
     def stop(self) -> None:
         """Stop the thread, and wait up to about 10 seconds for its end.
@@ -217,6 +219,15 @@ class PluginWatcher:
 
 # The running watchers, by process id. The dict's methods are atomic, so a signal handler may use it.
 _running: dict[tuple[PluginWatcher, int], TableFollower] = {}
+
+
+def _forks_in_c() -> bool:
+    """Return whether this process is a uWSGI master that forks its workers without Python's hooks.
+
+    If a thread holds the GIL at that moment, the worker hangs.
+    """
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.masterpid() == os.getpid() and "py-call-uwsgi-fork-hooks" not in uwsgi.opt
 
 
 def _start_in_child() -> None:

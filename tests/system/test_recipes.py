@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -97,6 +98,9 @@ def test_forked_uwsgi_says_which_option_to_set(tmp_path: Path, database_url: str
     with started([*UWSGI, "--module", FLASK], log := tmp_path / "log", database_url) as asked:
         await_all(asked, status=503)
         problem = asked()["problem"]
+        (master,) = re.findall(r"spawned uWSGI master process \(pid: (\d+)\)", log.read_text())
+        # A worker hangs if it is forked while another thread holds the GIL.
+        assert sys.platform != "linux" or len(os.listdir(f"/proc/{master}/task")) == 1
     assert FORK_HOOKS.removeprefix("--") in problem and problem in log.read_text()
 
 

@@ -18,41 +18,39 @@ from plugin_store.errors import StoreUnavailableError
 Connection = psycopg.Connection[Any]
 Result = TypeVar("Result")
 
-CALL_SECONDS = 20.0  # of silence; then the server is asked to cancel the statement
+CALL_SECONDS = 20.0  # then the server is asked to cancel the statement
 CANCEL_SECONDS = 5.0  # then the connection is closed
 
 
 class LibraryConnection(psycopg.Connection[Any]):
     """A connection that the library opened.
 
-    If a statement waits for a lock, it raises QueryCanceled after 20 seconds. If the server is silent for 25 seconds,
-    a call closes the connection and raises StoreUnavailableError. A wait for notifications has no limit.
+    After 20 seconds, a call asks the server to cancel its statement, which raises QueryCanceled. If the server does not
+    answer within 5 more, the call closes the connection and raises StoreUnavailableError. A wait for notifications has
+    no limit.
     """
 
     abandoned = False
-    """Set it from any thread or signal handler: a call that waits closes the connection and raises."""
+    """Set it from any thread or signal handler. A call that waits then closes the connection and raises."""
 
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **options: Any) -> Result:
         """Wait as psycopg does, but not forever."""
         return super().wait(self._limited(gen), *args, **options)
 
     def _limited(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
-        """Run psycopg's generator. While the server is silent, psycopg resumes it ten times a second."""
-        heard, cancelled = time.monotonic(), False
+        """Run psycopg's generator. While a call waits, psycopg resumes it ten times a second."""
+        end, cancelled = time.monotonic() + CALL_SECONDS, False
         try:
             state = next(gen)
             while True:
-                if ready := (yield state):
-                    heard = time.monotonic()
-                elif self.abandoned:
+                ready = yield state
+                if self.abandoned:
                     self._give_up("the call was stopped")
-                elif self.pgconn.transaction_status == TransactionStatus.ACTIVE:
-                    silence = time.monotonic() - heard
-                    if silence > CALL_SECONDS + CANCEL_SECONDS:
+                if time.monotonic() > end and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                    if cancelled:
                         self._give_up(f"the database did not answer within {CALL_SECONDS + CANCEL_SECONDS:g} seconds")
-                    if silence > CALL_SECONDS and not cancelled:
-                        cancelled = True
-                        self._cancel()
+                    end, cancelled = end + CANCEL_SECONDS, True
+                    self._cancel()
                 state = gen.send(ready)
         except StopIteration as done:
             result: Result = done.value

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import pwd
 import re
 import subprocess
 import sys
@@ -11,23 +14,20 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid4
+from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
-from psycopg import sql
+from recorder import until
 from servers import Server
 from yoyo.backends import DatabaseBackend
 
 import plugin_store.cli.migrate
-from plugin_store import PluginConfig, PluginConfigRepository, StoreUnavailableError
+from plugin_store import PluginConfig, PluginConfigRepository, StoreError
 from plugin_store.cli.migrate import migrate
-from plugin_store.errors import InstallationError, InvalidDatabaseURLError, MigrationError
+from plugin_store.errors import InstallationError, MigrationError
 from plugin_store.stores.statements import folder
-
-if TYPE_CHECKING:
-    from typing_extensions import LiteralString
 
 CHECKOUT = Path(__file__).parents[2]
 MIGRATIONS = sorted(path for path in (CHECKOUT / "migrations").glob("*.sql") if not path.match("*.rollback.sql"))
@@ -40,7 +40,7 @@ Connection = psycopg.Connection[Any]
 
 # What a migration can leave behind, but for yoyo's own tables.
 EVERYTHING = """
-    SELECT kind, name
+    SELECT kind, nspname, name
       FROM (SELECT 'relation', relname, relnamespace FROM pg_class
              UNION ALL SELECT 'function', proname, pronamespace FROM pg_proc
              UNION ALL SELECT 'type', typname, typnamespace FROM pg_type
@@ -52,7 +52,7 @@ EVERYTHING = """
       JOIN pg_namespace ON pg_namespace.oid = namespace
      WHERE nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')
        AND name NOT LIKE '%yoyo%'
-     ORDER BY kind, name
+     ORDER BY 1, 2, 3
 """
 
 
@@ -69,475 +69,395 @@ def run_yoyo(command: str, url: str, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def everything(url: str) -> list[Any]:
-    with psycopg.connect(url) as connection:
-        return connection.execute(EVERYTHING).fetchall()
+def everything(connection: Connection) -> list[Any]:
+    return connection.execute(EVERYTHING).fetchall()
 
 
-def tables(url: str) -> list[str]:
-    query = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE tablename = 'plugin_config' ORDER BY 1"
-    with psycopg.connect(url) as connection:
-        return [name for (name,) in connection.execute(query)]
+def tables(connection: Connection) -> list[str]:
+    found = connection.execute("SELECT schemaname FROM pg_tables WHERE tablename = 'plugin_config' ORDER BY 1")
+    return [f"{schema}.plugin_config" for (schema,) in found]
 
 
-def recorded(url: str) -> list[str]:
-    """What yoyo takes for applied."""
-    with psycopg.connect(url) as connection:
-        return [name for (name,) in connection.execute("SELECT migration_id FROM _yoyo_migration ORDER BY 1")]
+def recorded(connection: Connection) -> list[str]:
+    """Return what yoyo takes for applied."""
+    return [name for (name,) in connection.execute("SELECT migration_id FROM _yoyo_migration ORDER BY 1")]
 
 
 def with_options(url: str, options: str) -> str:
-    """The URL with settings for the server, such as another search_path or role."""
-    return f"{url}&options={options.replace('=', '%3D')}"
-
-
-def stamps(connection: Connection, name: str = "x") -> PluginConfig:
-    stored = PluginConfigRepository(connection).get_by_name(name)
-    assert stored is not None
-    return stored
+    """Return the URL with settings for the server, such as another search_path or role."""
+    return f"{url}&options={quote(options)}"
 
 
 @pytest.fixture
-def role(empty_url: str) -> Iterator[str]:
-    """A role that owns nothing and may do nothing but what everyone may."""
-    name = f"plugin_store_test_{uuid4().hex}"
+def admin(empty_url: str) -> Iterator[Connection]:
+    """A superuser's connection to the empty database."""
     with psycopg.connect(empty_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(name)))
-        try:
-            yield name
-        finally:
-            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name)))
+        yield connection
 
 
-class TestYoyo:
-    def test_up_down_and_up_again_leaves_nothing_behind(self, empty_url: str) -> None:
-        before = everything(empty_url)
-        run_yoyo("apply", empty_url, "migrations")
-        made = everything(empty_url)
-        assert ("relation", "plugin_config") in made
-        assert ("function", "plugin_config_stamp") in made
+# -- the files -----------------------------------------------------------------------------------
 
-        run_yoyo("rollback", empty_url, "--all", "migrations")
-        assert everything(empty_url) == before
 
-        run_yoyo("apply", empty_url, "migrations")
-        assert everything(empty_url) == made
+def test_folder_holds_migrations_with_rollbacks_only() -> None:
+    # yoyo tells migrations apart by their file names alone, and would take an __init__.py for one.
+    assert NAMES and all(re.fullmatch(r"plugin_store\.\d{4}\.[a-z-]+", name) for name in NAMES)
+    assert [path.name.replace(".rollback.sql", "") for path in ROLLBACKS] == NAMES
+    files = set((CHECKOUT / "migrations").iterdir())
+    assert files - {CHECKOUT / "migrations" / "README.md"} == {*MIGRATIONS, *ROLLBACKS}
 
-    def test_every_migration_can_be_rolled_back_and_is_told_apart_from_the_hosts(self) -> None:
-        # yoyo knows a migration by its file name alone
-        assert NAMES
-        assert all(re.fullmatch(r"plugin_store\.\d{4}\.[a-z-]+", name) for name in NAMES)
-        assert [path.name.replace(".rollback.sql", "") for path in ROLLBACKS] == NAMES
 
-    def test_the_folder_holds_only_migrations(self) -> None:
-        # yoyo would take an __init__.py for one
-        files = set((CHECKOUT / "migrations").iterdir())
-        assert files - {CHECKOUT / "migrations" / "README.md"} == {*MIGRATIONS, *ROLLBACKS}
+@pytest.mark.parametrize("files", [MIGRATIONS, ROLLBACKS], ids=["up", "down"])
+def test_migration_can_be_run_twice(connection: Connection, files: list[Path]) -> None:
+    for path in files:
+        connection.execute(path.read_bytes())
+        once = everything(connection)
+        connection.execute(path.read_bytes())
+        assert everything(connection) == once
 
-    @pytest.mark.parametrize("files", [MIGRATIONS, ROLLBACKS], ids=["up", "down"])
-    def test_a_migration_can_be_run_twice(self, empty_url: str, files: list[Path]) -> None:
-        migrate(empty_url)
-        with psycopg.connect(empty_url) as connection:
-            for path in files:
-                connection.execute(path.read_bytes())
-                once = connection.execute(EVERYTHING).fetchall()
-                connection.execute(path.read_bytes())
-                assert connection.execute(EVERYTHING).fetchall() == once
 
-    def test_a_run_killed_before_it_was_recorded_is_made_good_by_the_next(self, empty_url: str) -> None:
-        migrate(empty_url)
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            stored = PluginConfigRepository(connection).save("x", "enabled", {"kept": True})
-            connection.execute("DELETE FROM _yoyo_migration")
+@pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
+def test_statement_has_comment_and_can_be_prepared(connection: Connection, path: Path) -> None:
+    statement = path.read_text(encoding="utf-8")
+    assert statement.startswith("-- ")
+    numbers: dict[str, int] = {}
+    statement = re.sub(r"%\((\w+)\)s", lambda name: f"${numbers.setdefault(name[1], len(numbers) + 1)}", statement)
+    assert "%" not in statement  # psycopg would take it for the start of a parameter, in a comment too
+    if path.stem in ("listen", "lock_table"):  # not those that can be prepared
+        with connection.transaction():
+            connection.execute(statement.encode())
+        return
+    connection.execute(f"PREPARE statement AS {statement}".encode())
+    prepared = connection.execute("SELECT cardinality(parameter_types) FROM pg_prepared_statements")
+    assert prepared.fetchall() == [(len(numbers),)]
 
-            run_yoyo("apply", empty_url, "migrations")
 
-            assert recorded(empty_url) == NAMES
-            assert PluginConfigRepository(connection).get_all() == [stored]
+# -- yoyo and migrate() --------------------------------------------------------------------------
 
-    def test_a_schema_of_its_own_through_the_search_path(self, empty_url: str) -> None:
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA own")
-        url = with_options(empty_url, "-csearch_path=own")
 
-        run_yoyo("apply", url, "migrations")
+def test_yoyo_and_migrate_take_turns(empty_url: str, admin: Connection) -> None:
+    before = everything(admin)
+    run_yoyo("apply", empty_url, "migrations")
+    made = everything(admin)
+    assert tables(admin) == ["public.plugin_config"]
+    assert migrate(empty_url) == []
+    run_yoyo("rollback", empty_url, "--all", "migrations")
+    assert everything(admin) == before
+    assert migrate(empty_url) == NAMES
+    assert everything(admin) == made
 
-        assert tables(empty_url) == ["own.plugin_config"]
+
+def test_next_run_completes_an_unrecorded_one(database_url: str, connection: Connection) -> None:
+    stored = PluginConfigRepository(connection).save("x", "enabled", {"kept": True})
+    connection.execute("DELETE FROM _yoyo_migration")
+    run_yoyo("apply", database_url, "migrations")
+    assert recorded(connection) == NAMES
+    assert PluginConfigRepository(connection).get_all() == [stored]
+
+
+def test_each_schema_has_a_table(empty_url: str, admin: Connection) -> None:
+    admin.execute("CREATE SCHEMA own")
+    own_url = with_options(empty_url, "-csearch_path=own")
+    run_yoyo("apply", own_url, "migrations")
+    assert tables(admin) == ["own.plugin_config"]
+    assert migrate(empty_url) == NAMES
+    assert tables(admin) == ["own.plugin_config", "public.plugin_config"]
+    with PluginConfigRepository.open(own_url) as own:
+        stored = own.save("x", "enabled", {"a": 1})
+        assert own.get_all() == [stored]
+    assert PluginConfigRepository(admin).get_all() == []
+
+
+# Ready, then wait for a line: so that the runs meet in the database, not one after the other at start-up.
+STOCK = "from yoyo.scripts.main import main; run = lambda url: main(['apply', '--batch', '-d', url, 'migrations'])"
+OURS = "from plugin_store.cli.migrate import migrate as run"
+
+
+@pytest.mark.parametrize("program", [STOCK, OURS], ids=["yoyo", "migrate"])
+def test_four_processes_may_migrate_at_once(empty_url: str, admin: Connection, program: str) -> None:
+    program += "; import sys; print('ready', flush=True); sys.stdin.readline(); run(sys.argv[1])"
+    command = [sys.executable, "-c", program, empty_url.replace("postgresql://", "postgresql+psycopg://")]
+    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    runs = [subprocess.Popen(command, cwd=CHECKOUT, text=True, **pipes) for _ in range(4)]
+    assert [run.stdout.readline() for run in runs if run.stdout] == ["ready\n"] * 4
+    with ThreadPoolExecutor(len(runs)) as threads:
+        ends = list(threads.map(lambda run: (*run.communicate("go\n", timeout=60), run.returncode), runs))
+    assert [status for _, _, status in ends] == [0] * 4, ends
+    assert tables(admin) == ["public.plugin_config"]
+    assert recorded(admin) == NAMES
+
+
+def test_migrate_waits_for_another_run(empty_url: str, admin: Connection) -> None:
+    run_yoyo("apply", empty_url, "migrations")
+    run_yoyo("rollback", empty_url, "--all", "migrations")
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(empty_url) as other:
+        other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
+        migrating = threads.submit(migrate, empty_url)
+        until(lambda: admin.execute(waiting).fetchone() == (1,))
+        assert tables(admin) == []
+        other.rollback()
+        assert migrating.result(timeout=30) == NAMES
+
+
+def test_migrate_waits_for_a_limited_time(database_url: str, connection: Connection) -> None:
+    connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")
+    with psycopg.connect(database_url) as other:
+        other.execute("SELECT FROM plugin_config")
+        with pytest.raises(StoreError, match="lock timeout"):
+            migrate(with_options(database_url, "-clock_timeout=100"))
+
+
+def test_migrate_says_how_to_break_a_lock(
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection.execute("DELETE FROM _yoyo_migration; INSERT INTO yoyo_lock (locked, pid) VALUES (1, 4711)")
+    # the 10 seconds that yoyo waits by default
+    monkeypatch.setattr(DatabaseBackend.lock.__wrapped__, "__defaults__", (0.1,))
+    with pytest.raises(MigrationError, match="holds yoyo's lock: Process 4711 ") as raised:
+        migrate(database_url)
+    cure = re.search(r"`yoyo (\S+) -d postgresql\+psycopg://…`", str(raised.value))
+    assert cure is not None
+    run_yoyo(cure[1], database_url)
+    assert migrate(database_url) == NAMES
+
+
+def test_migrate_works_without_an_encoding(admin: Connection, server: Server) -> None:
+    admin.execute("CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
+    try:
+        url = server.url("no_encoding")
+        assert migrate(url) == NAMES
         with PluginConfigRepository.open(url) as repository:
-            repository.save("x", "enabled", {"a": 1})
-            assert repository.get_by_name("x").config == {"a": 1}
-
-    def test_two_schemas_of_one_database_have_a_table_each(self, empty_url: str) -> None:
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            connection.execute("CREATE SCHEMA own")
-        own_url = with_options(empty_url, "-csearch_path=own")
-
-        assert migrate(empty_url) == NAMES
-        assert migrate(own_url) == NAMES
-
-        assert tables(empty_url) == ["own.plugin_config", "public.plugin_config"]
-        with PluginConfigRepository.open(empty_url) as public, PluginConfigRepository.open(own_url) as own:
-            public.save("x", "enabled")
-            assert own.get_all() == []
-
-    # Ready, then wait for a line: so that the runs meet in the database, not one after the other at start-up.
-    STOCK = "from yoyo.scripts.main import main; run = lambda url: main(['apply', '--batch', '-d', url, 'migrations'])"
-    OURS = "from plugin_store.cli.migrate import migrate as run"
-
-    @pytest.mark.parametrize("program", [STOCK, OURS], ids=["yoyo", "migrate"])
-    def test_four_processes_migrate_a_fresh_database_at_once(self, empty_url: str, program: str) -> None:
-        program += "; import sys; print('ready', flush=True); sys.stdin.readline(); run(sys.argv[1])"
-        url = empty_url.replace("postgresql://", "postgresql+psycopg://")
-        command = [sys.executable, "-c", program, url]
-        runs = [
-            subprocess.Popen(
-                command, cwd=CHECKOUT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-            for _ in range(4)
-        ]
-        assert [run.stdout.readline() for run in runs if run.stdout] == ["ready\n"] * 4
-
-        with ThreadPoolExecutor(len(runs)) as threads:
-            ends = list(threads.map(lambda run: (*run.communicate("go\n", timeout=60), run.returncode), runs))
-
-        assert [status for _, _, status in ends] == [0] * 4, ends
-        assert tables(empty_url) == ["public.plugin_config"]
-        assert recorded(empty_url) == NAMES
+            saved = repository.save("é", "enabled", {"a": 1})
+            assert repository.get_all() == [saved]
+    finally:
+        admin.execute("DROP DATABASE no_encoding WITH (FORCE)")
 
 
-class TestMigrate:
-    def test_returns_what_it_applied_then_nothing(self, empty_url: str) -> None:
-        assert migrate(empty_url) == NAMES
-        assert migrate(empty_url) == []
-        assert tables(empty_url) == ["public.plugin_config"]
+def test_migrate_works_for_a_user_without_name(
+    empty_url: str, admin: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(uid: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
 
-    def test_takes_over_from_the_stock_command_and_back(self, empty_url: str) -> None:
-        run_yoyo("apply", empty_url, "migrations")
-        assert migrate(empty_url) == []
-        run_yoyo("rollback", empty_url, "--all", "migrations")
-        assert migrate(empty_url) == NAMES
-        assert tables(empty_url) == ["public.plugin_config"]
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
+    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in names})
+    assert migrate(empty_url) == NAMES
 
-    def test_waits_for_another_run(self, empty_url: str) -> None:
+
+def test_migrations_of_the_host_do_not_disturb(empty_url: str, admin: Connection, tmp_path: Path) -> None:
+    (tmp_path / "0001.host.sql").write_text("CREATE TABLE host ()")
+    run_yoyo("apply", empty_url, str(tmp_path))
+    assert migrate(empty_url) == NAMES
+    assert recorded(admin) == ["0001.host", *NAMES]
+
+
+def test_migrate_keeps_to_the_table_in_use(database_url: str, connection: Connection) -> None:
+    connection.execute('CREATE SCHEMA "own ""schema"; DROP TRIGGER plugin_config_stamp ON plugin_config')
+    connection.execute("DELETE FROM _yoyo_migration WHERE migration_id LIKE 'plugin_store.0003%'")
+    url = with_options(database_url, '-csearch_path="own\\ ""schema",public')
+    assert migrate(url) == [NAMES[2], "repair of plugin_config_stamp"]
+    assert migrate(url) == []
+    assert {schema for _, schema, _ in everything(connection)} == {"public"}
+
+
+# -- what migrate() refuses ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("-csearch_path=nowhere", "no schema in the search_path exists: CREATE SCHEMA first"),
+        ("-cdefault_transaction_read_only=on", "the database takes no writes here"),
+    ],
+)
+def test_migrate_says_what_prevents_it(empty_url: str, admin: Connection, options: str, message: str) -> None:
+    with pytest.raises(MigrationError, match=message):
+        migrate(with_options(empty_url, options))
+    assert everything(admin) == []
+
+
+def test_migrate_names_the_grant_that_it_needs(empty_url: str, admin: Connection, role: str) -> None:
+    admin.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    url, started = with_options(empty_url, f"-crole={role}"), time.monotonic()
+    with pytest.raises(MigrationError, match=f"'{role}' may not create tables .* 'public'") as raised:
+        migrate(url)
+    assert time.monotonic() - started < 5  # yoyo would try for 10 seconds
+    assert everything(admin) == []
+    admin.execute(str(raised.value).partition("or run ")[2].encode())
+    assert migrate(url) == NAMES
+
+
+def test_repair_needs_the_owner(database_url: str, connection: Connection, role: str) -> None:
+    connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")
+    connection.execute(f"GRANT ALL ON SCHEMA public TO {role}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+    with pytest.raises(MigrationError, match=r"must be owner of .*; migrate as the owner of the table"):
+        migrate(with_options(database_url, f"-crole={role}"))
+
+
+def test_migrate_refuses_an_old_server(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspect = plugin_store.cli.migrate.inspect_schema
+    old = lambda connection: dataclasses.replace(inspect(connection), server_version=130022)  # noqa: E731
+    monkeypatch.setattr(plugin_store.cli.migrate, "inspect_schema", old)
+    with pytest.raises(MigrationError, match=r"PostgreSQL 13\.22: plugin_store needs PostgreSQL 14"):
         migrate(empty_url)
-        run_yoyo("rollback", empty_url, "--all", "migrations")
-        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%yoyo_lock%'"
-        with (
-            ThreadPoolExecutor(1) as threads,  # before the connections: it ends when the lock that it waits for is gone
-            psycopg.connect(empty_url) as other,
-            psycopg.connect(empty_url, autocommit=True) as connection,
-        ):
-            other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
-            migrating = threads.submit(migrate, empty_url)
-            deadline = time.monotonic() + 30
-            while connection.execute(waiting).fetchone() == (0,):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
-            assert tables(empty_url) == []
 
-            other.rollback()
 
-            assert migrating.result(timeout=30) == NAMES
-        assert tables(empty_url) == ["public.plugin_config"]
-
-    def test_a_database_without_an_encoding_is_migrated_and_used(self, empty_url: str, server: Server) -> None:
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            connection.execute("CREATE DATABASE no_encoding ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0")
-            try:
-                url = server.url("no_encoding")
-                assert migrate(url) == NAMES
-                with PluginConfigRepository.open(url) as repository:
-                    saved = repository.save("é", "enabled", {"a": 1})
-                    assert repository.get_all() == [saved]
-            finally:
-                connection.execute("DROP DATABASE no_encoding WITH (FORCE)")
-
-    def test_a_role_that_may_not_create_tables_hears_so_at_once(self, empty_url: str, role: str) -> None:
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-            url = with_options(empty_url, f"-crole={role}")
-            started = time.monotonic()
-
-            with pytest.raises(MigrationError, match=f"'{role}' may not create tables .* 'public'") as raised:
-                migrate(url)
-
-            assert time.monotonic() - started < 5  # yoyo would try for 10 seconds
-            assert everything(empty_url) == []
-            # and the cure that it names is one
-            connection.execute(str(raised.value).partition("or run ")[2].encode())
-            assert migrate(url) == NAMES
-
-    def test_a_lock_left_by_a_killed_run_is_reported_with_its_cure(
-        self, empty_url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+def test_migrate_without_yoyo_names_the_package(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "yoyo", None)
+    with pytest.raises(InstallationError, match=r"pip install yoyo-migrations"):
         migrate(empty_url)
-        run_yoyo("rollback", empty_url, "--all", "migrations")
-        killed = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "import sys, yoyo\n"
-                "with yoyo.get_backend(sys.argv[1]).lock():\n"
-                "    print('locked', flush=True)\n"
-                "    sys.stdin.read()",
-                empty_url.replace("postgresql://", "postgresql+psycopg://"),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        with killed:
-            assert killed.stdout is not None
-            assert killed.stdout.readline() == "locked\n"
-            killed.kill()
-        # the 10 seconds that yoyo waits by default
-        monkeypatch.setattr(DatabaseBackend.lock.__wrapped__, "__defaults__", (0.1,))
-
-        with pytest.raises(MigrationError, match=f"holds yoyo's lock: Process {killed.pid} ") as raised:
-            migrate(empty_url)
-
-        cure = re.search(r"`yoyo (\S+) -d postgresql\+psycopg://…`", str(raised.value))
-        assert cure is not None
-        run_yoyo(cure[1], empty_url)
-        assert migrate(empty_url) == NAMES
-
-    def test_a_search_path_of_schemas_that_do_not_exist(self, empty_url: str) -> None:
-        with pytest.raises(MigrationError, match="no schema in the search_path exists: CREATE SCHEMA first"):
-            migrate(with_options(empty_url, "-csearch_path=nowhere"))
-        assert everything(empty_url) == []
-
-    def test_without_yoyo_it_names_the_extra(self, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(sys.modules, "yoyo", None)
-        with pytest.raises(InstallationError, match=r"pip install yoyo-migrations"):
-            migrate(empty_url)
-
-    def test_a_package_without_its_migrations_is_not_taken_for_a_database_up_to_date(
-        self, empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(tmp_path))
-        with pytest.raises(InstallationError, match=f"no migrations in {tmp_path}: install plugin_store again"):
-            migrate(empty_url)
-
-    def test_brackets_in_the_path_of_the_package_are_no_pattern(
-        self, empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-    ) -> None:
-        link = tmp_path / "venv[1]"
-        link.symlink_to(folder("migrations"), target_is_directory=True)
-        monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(link))
-        assert migrate(empty_url) == NAMES
-
-    def test_an_unreadable_url_is_not_repeated(self) -> None:
-        with pytest.raises(InvalidDatabaseURLError, match="cannot be read") as raised:
-            migrate("postgresql://user:p@ss:word@localhost/x")
-        assert "ss:word" not in str(raised.value)
-
-    def test_a_server_that_does_not_answer(self) -> None:
-        with pytest.raises(StoreUnavailableError, match="cannot be reached") as raised:
-            migrate("postgresql://user:secret@127.0.0.1:1/x")
-        assert "secret" not in str(raised.value)
 
 
-class TestTable:
-    def test_a_role_that_may_only_read_and_write_rows_can_use_the_whole_store(self, empty_url: str, role: str) -> None:
+def test_migrate_refuses_an_empty_folder(empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    link = tmp_path / "venv[1]"  # a path is not a pattern
+    link.symlink_to(folder("migrations"), target_is_directory=True)
+    monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(tmp_path))
+    with pytest.raises(InstallationError, match=f"no migrations in {tmp_path}: install plugin_store again"):
         migrate(empty_url)
-        with psycopg.connect(empty_url, autocommit=True) as connection:
-            grant = "GRANT SELECT, INSERT, UPDATE, DELETE ON plugin_config TO {}"
-            connection.execute(sql.SQL(grant).format(sql.Identifier(role)))
+    monkeypatch.setattr(plugin_store.cli.migrate, "folder", lambda name: str(link))
+    assert migrate(empty_url) == NAMES
 
-        with PluginConfigRepository.open(with_options(empty_url, f"-crole={role}")) as repository:
-            stored = repository.save("a", "enabled", {"k": 1})
-            assert repository.get_by_name("a") == stored
-            assert repository.add("a", "disabled") == stored
-            changed = repository.save_config("a", {"k": 2}, expected_updated_at=stored.updated_at)
-            assert changed.config == {"k": 2}
-            assert repository.save_config("a", {"k": 3}).config == {"k": 3}
-            assert repository.update_config("a", {"l": 4}, remove=["k"]).config == {"l": 4}
-            repository.save_many([PluginConfig("b", "enabled", {}), PluginConfig("c")])
-            assert [row.plugin_name for row in repository.get_all()] == ["a", "b", "c"]
-            assert [row.plugin_name for row in repository.get_enabled()] == ["a", "b"]
-            assert repository.get_by_name("a").config == {"l": 4}
-            assert repository.delete("a")
 
-    def test_columns_types_nullability_and_defaults(self, connection: Connection) -> None:
-        rows = connection.execute(
-            """
-            SELECT attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)
-              FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
-             WHERE attrelid = 'plugin_config'::regclass AND attnum > 0
-             ORDER BY attnum
-            """
-        )
-        assert rows.fetchall() == [
-            ("id", "uuid", True, "gen_random_uuid()"),
-            ("plugin_name", "character varying(100)", True, None),
-            ("status", "character varying(20)", True, "'disabled'::character varying"),
-            ("config", "jsonb", True, "'{}'::jsonb"),
-            ("enabled_at", "timestamp with time zone", False, None),
-            ("disabled_at", "timestamp with time zone", False, None),
-            ("created_at", "timestamp with time zone", True, "now()"),
-            ("updated_at", "timestamp with time zone", True, "now()"),
-        ]
+# -- the table -----------------------------------------------------------------------------------
 
-    def test_the_primary_key_is_the_id(self, connection: Connection) -> None:
-        rows = connection.execute(
-            "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
-            " WHERE conrelid = 'plugin_config'::regclass AND contype IN ('p', 'u') ORDER BY contype"
-        )
-        assert rows.fetchall() == [("PRIMARY KEY (id)",), ("UNIQUE (plugin_name)",)]
 
-    @pytest.mark.parametrize(
-        ("row", "error"),
-        [
-            ("(plugin_name) VALUES (NULL)", psycopg.errors.NotNullViolation),
-            ("(plugin_name) VALUES ('')", psycopg.errors.CheckViolation),
-            ("(plugin_name) VALUES (repeat('x', 101))", psycopg.errors.StringDataRightTruncation),
-            ("(plugin_name) VALUES ('taken')", psycopg.errors.UniqueViolation),
-            ("(plugin_name, status) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
-            ("(plugin_name, status) VALUES ('x', 'Enabled')", psycopg.errors.CheckViolation),
-            ("(plugin_name, config) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
-            ("(plugin_name, config) VALUES ('x', '[]')", psycopg.errors.CheckViolation),
-            ("(plugin_name, config) VALUES ('x', 'null')", psycopg.errors.CheckViolation),
-            ("(plugin_name, created_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
-            ("(plugin_name, updated_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
-        ],
+def test_table_has_these_columns_with_comments(connection: Connection) -> None:
+    rows = connection.execute(
+        """
+        SELECT attname, format_type(atttypid, atttypmod), attnotnull, pg_get_expr(adbin, adrelid)
+          FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+         WHERE attrelid = 'plugin_config'::regclass AND attnum > 0
+           AND col_description(attrelid, attnum) <> '' AND obj_description(attrelid, 'pg_class') <> ''
+         ORDER BY attnum
+        """
     )
-    def test_refuses(self, connection: Connection, row: LiteralString, error: type[Exception]) -> None:
-        connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('taken')")
-        with pytest.raises(error):
-            connection.execute("INSERT INTO plugin_config " + row)
-        assert connection.execute("SELECT count(*) FROM plugin_config").fetchall() == [(1,)]
-
-    def test_the_table_and_every_column_has_a_comment(self, connection: Connection) -> None:
-        rows = connection.execute(
-            """
-            SELECT attname, col_description(attrelid, attnum), obj_description(attrelid, 'pg_class')
-              FROM pg_attribute
-             WHERE attrelid = 'plugin_config'::regclass AND attnum > 0
-            """
-        ).fetchall()
-        assert len(rows) == 8
-        assert [name for name, of_column, of_table in rows if not of_column or not of_table] == []
-
-    @pytest.mark.parametrize("path", STATEMENTS, ids=lambda path: path.stem)
-    def test_every_statement_opens_with_a_comment_and_can_be_prepared(self, connection: Connection, path: Path) -> None:
-        statement = path.read_text(encoding="utf-8")
-        assert statement.startswith("-- ")
-        numbers: dict[str, int] = {}
-        statement = re.sub(r"%\((\w+)\)s", lambda name: f"${numbers.setdefault(name[1], len(numbers) + 1)}", statement)
-        assert "%" not in statement  # psycopg would take it for the start of a parameter, in a comment too
-
-        if path.stem in ("listen", "lock_table"):  # not those that can be prepared
-            with connection.transaction():
-                connection.execute(statement.encode())
-            return
-        connection.execute(f"PREPARE statement AS {statement}".encode())
-
-        prepared = connection.execute("SELECT cardinality(parameter_types) FROM pg_prepared_statements")
-        assert prepared.fetchall() == [(len(numbers),)]
-
-
-class TestStamps:
-    """What a person types into psql leaves the row as right as the library would."""
-
-    @pytest.fixture
-    def psql(self, connection: Connection) -> Connection:
-        connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('x')")
-        return connection
-
-    def test_a_new_row_is_disabled_since_it_was_made(self, psql: Connection) -> None:
-        row = stamps(psql)
-        assert (row.status, row.config, row.enabled_at) == ("disabled", {}, None)
-        assert row.disabled_at == row.created_at == row.updated_at
-        assert row.created_at is not None
-        assert row.created_at.utcoffset() is not None
-        assert isinstance(row.id, UUID)
-
-    def test_a_new_enabled_row_is_enabled_since_it_was_made(self, connection: Connection) -> None:
-        connection.execute("INSERT INTO plugin_config (plugin_name, status) VALUES ('x', 'enabled')")
-        row = stamps(connection)
-        assert row.enabled_at == row.created_at == row.updated_at
-        assert row.disabled_at is None
-
-    def test_each_of_enabled_at_and_disabled_at_keeps_its_value_when_the_other_moves(self, psql: Connection) -> None:
-        made = stamps(psql)
-        psql.execute("UPDATE plugin_config SET status = 'enabled' WHERE plugin_name = 'x'")
-        enabled = stamps(psql)
-        assert enabled.enabled_at == enabled.updated_at > made.updated_at  # type: ignore[operator]
-        assert enabled.disabled_at == made.disabled_at
-
-        psql.execute("UPDATE plugin_config SET status = 'disabled' WHERE plugin_name = 'x'")
-        disabled = stamps(psql)
-        assert disabled.disabled_at == disabled.updated_at > enabled.updated_at  # type: ignore[operator]
-        assert disabled.enabled_at == enabled.enabled_at
-
-    def test_a_config_edit_is_neither_an_enabling_nor_a_disabling(self, psql: Connection) -> None:
-        before = stamps(psql)
-        psql.execute("UPDATE plugin_config SET config = '{\"a\": 1}' WHERE plugin_name = 'x'")
-        after = stamps(psql)
-        assert after.updated_at > before.updated_at  # type: ignore[operator]
-        assert (after.enabled_at, after.disabled_at) == (before.enabled_at, before.disabled_at)
-
-    def test_a_new_name_is_a_new_version(self, psql: Connection) -> None:
-        before = stamps(psql)
-        psql.execute("UPDATE plugin_config SET plugin_name = 'y' WHERE plugin_name = 'x'")
-        after = stamps(psql, "y")
-        assert after.updated_at > before.updated_at  # type: ignore[operator]
-        assert (after.id, after.disabled_at) == (before.id, before.disabled_at)
-
-    @pytest.mark.parametrize(
-        "update",
-        [
-            "UPDATE plugin_config SET status = status",
-            "UPDATE plugin_config SET status = 'disabled', config = '{}'",
-            "UPDATE plugin_config SET id = gen_random_uuid()",
-            "UPDATE plugin_config SET created_at = '2001-01-01 UTC'",
-            "UPDATE plugin_config SET updated_at = '2001-01-01 UTC'",
-            "UPDATE plugin_config SET updated_at = now() + interval '1 year'",
-            "UPDATE plugin_config SET enabled_at = now()",
-            "UPDATE plugin_config SET disabled_at = NULL",
-        ],
+    assert rows.fetchall() == [
+        ("id", "uuid", True, "gen_random_uuid()"),
+        ("plugin_name", "character varying(100)", True, None),
+        ("status", "character varying(20)", True, "'disabled'::character varying"),
+        ("config", "jsonb", True, "'{}'::jsonb"),
+        ("enabled_at", "timestamp with time zone", False, None),
+        ("disabled_at", "timestamp with time zone", False, None),
+        ("created_at", "timestamp with time zone", True, "now()"),
+        ("updated_at", "timestamp with time zone", True, "now()"),
+    ]
+    keys = connection.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE conrelid = 'plugin_config'::regclass AND contype IN ('p', 'u') ORDER BY contype"
     )
-    def test_an_update_that_changes_nothing_of_substance_changes_nothing(
-        self, psql: Connection, update: LiteralString
-    ) -> None:
-        before = stamps(psql)
-        assert psql.execute(update).rowcount == 1
-        assert stamps(psql) == before
+    assert keys.fetchall() == [("PRIMARY KEY (id)",), ("UNIQUE (plugin_name)",)]
+    # Names are sorted as Python sorts them. The embedded server has no locale that would sort otherwise.
+    collation = "SELECT collation_name FROM information_schema.columns WHERE column_name = 'plugin_name'"
+    assert connection.execute(collation).fetchall() == [("C",)]
 
-    def test_id_and_created_at_stay_when_all_else_changes(self, psql: Connection) -> None:
-        before = stamps(psql)
-        psql.execute(
-            "UPDATE plugin_config SET status = 'enabled', config = '{\"a\": 1}',"
-            " id = gen_random_uuid(), created_at = '2001-01-01 UTC'"
-        )
-        after = stamps(psql)
-        assert (after.status, after.config) == ("enabled", {"a": 1})
-        assert (after.id, after.created_at) == (before.id, before.created_at)
 
-    def test_updated_at_grows_with_each_change_even_in_one_transaction(self, psql: Connection) -> None:
-        versions: list[datetime | None] = [stamps(psql).updated_at]
-        with psql.transaction():
-            for number in range(20):
-                psql.execute("UPDATE plugin_config SET config = jsonb_build_object('n', %s::int)", (number,))
-                versions.append(stamps(psql).updated_at)
-        assert versions == sorted(set(versions))  # type: ignore[type-var]
+@pytest.mark.parametrize(
+    ("row", "error"),
+    [
+        ("(plugin_name) VALUES (NULL)", psycopg.errors.NotNullViolation),
+        ("(plugin_name) VALUES ('')", psycopg.errors.CheckViolation),
+        ("(plugin_name) VALUES (repeat('x', 101))", psycopg.errors.StringDataRightTruncation),
+        ("(plugin_name, status) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
+        ("(plugin_name, status) VALUES ('x', 'Enabled')", psycopg.errors.CheckViolation),
+        ("(plugin_name, config) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
+        ("(plugin_name, config) VALUES ('x', '[]')", psycopg.errors.CheckViolation),
+        ("(plugin_name, config) VALUES ('x', 'null')", psycopg.errors.CheckViolation),
+        ("(plugin_name, created_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
+        ("(plugin_name, updated_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
+    ],
+)
+def test_table_refuses_wrong_values(connection: Connection, row: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        connection.execute(f"INSERT INTO plugin_config {row}".encode())
 
-    def test_updated_at_grows_even_when_the_clock_was_wrong(self, connection: Connection) -> None:
-        # as it is left by a server whose clock ran ahead, and was put right
-        connection.execute("INSERT INTO plugin_config (plugin_name, updated_at) VALUES ('x', now() + interval '1 day')")
-        before = stamps(connection)
-        connection.execute("UPDATE plugin_config SET status = 'enabled' WHERE plugin_name = 'x'")
-        after = stamps(connection)
-        assert before.updated_at is not None
-        assert after.updated_at == after.enabled_at == before.updated_at + timedelta(microseconds=1)
 
-    def test_the_stamps_of_a_restored_dump_are_kept(self, connection: Connection) -> None:
-        old = [f"200{number}-06-01 UTC" for number in range(1, 5)]
-        connection.execute(
-            "INSERT INTO plugin_config (plugin_name, status, enabled_at, disabled_at, created_at, updated_at)"
-            " VALUES ('x', 'enabled', %s, %s, %s, %s)",
-            old,
-        )
-        row = stamps(connection)
-        kept = [row.enabled_at, row.disabled_at, row.created_at, row.updated_at]
-        assert [stamp and stamp.year for stamp in kept] == [2001, 2002, 2003, 2004]
+# -- stamps: a statement in psql leaves the row as right as the library would ---------------------
+
+
+UPDATE = "UPDATE plugin_config SET "
+
+
+def stamped(connection: Connection, statement: str) -> PluginConfig:
+    """Execute the statement, and return the only row."""
+    assert connection.execute(statement.encode()).rowcount == 1
+    (row,) = PluginConfigRepository(connection).get_all()
+    return row
+
+
+def updated(connection: Connection, values: str) -> PluginConfig:
+    return stamped(connection, UPDATE + values)
+
+
+@pytest.fixture
+def made(connection: Connection) -> PluginConfig:
+    return stamped(connection, "INSERT INTO plugin_config (plugin_name) VALUES ('x')")
+
+
+def version(row: PluginConfig) -> datetime:
+    assert row.updated_at is not None
+    return row.updated_at
+
+
+def test_new_row_is_stamped(made: PluginConfig, connection: Connection) -> None:
+    assert (made.status, made.config, made.enabled_at) == ("disabled", {}, None)
+    assert made.id is not None and version(made).utcoffset() is not None
+    assert made.disabled_at == made.created_at == made.updated_at
+    connection.execute("TRUNCATE plugin_config")
+    row = stamped(connection, "INSERT INTO plugin_config (plugin_name, status) VALUES ('x', 'enabled')")
+    assert row.enabled_at == row.created_at == row.updated_at and row.disabled_at is None
+
+
+def test_changed_status_moves_its_stamp(made: PluginConfig, connection: Connection) -> None:
+    enabled = updated(connection, "status = 'enabled'")
+    assert enabled.enabled_at == version(enabled) > version(made)
+    assert enabled.disabled_at == made.disabled_at
+    disabled = updated(connection, "status = 'disabled'")
+    assert disabled.disabled_at == version(disabled) > version(enabled)
+    assert disabled.enabled_at == enabled.enabled_at
+
+
+@pytest.mark.parametrize("values", ["config = '{\"a\": 1}'", "plugin_name = 'y'"])
+def test_other_change_moves_only_updated_at(made: PluginConfig, connection: Connection, values: str) -> None:
+    row = updated(connection, f"{values}, id = gen_random_uuid(), created_at = '2001-01-01 UTC', enabled_at = now()")
+    assert version(row) > version(made)
+    same = {"id": made.id, "created_at": made.created_at, "enabled_at": None, "disabled_at": made.disabled_at}
+    assert {name: getattr(row, name) for name in same} == same
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "status = 'disabled', config = '{}'",
+        "id = gen_random_uuid(), created_at = '2001-01-01 UTC'",
+        "updated_at = '2001-01-01 UTC'",
+        "updated_at = now() + interval '1 year'",
+        "enabled_at = now(), disabled_at = NULL",
+    ],
+)
+def test_update_without_a_change_moves_nothing(made: PluginConfig, connection: Connection, values: str) -> None:
+    assert updated(connection, values) == made
+
+
+def test_updated_at_grows_in_one_transaction(made: PluginConfig, connection: Connection) -> None:
+    with connection.transaction():
+        rows = [updated(connection, f"config = jsonb_build_object('n', {number})") for number in range(20)]
+    versions = [version(row) for row in [made, *rows]]
+    assert versions == sorted(set(versions))
+
+
+def test_updated_at_grows_after_a_wrong_clock(connection: Connection) -> None:
+    insert = "INSERT INTO plugin_config (plugin_name, updated_at) VALUES ('x', now() + interval '1 day')"
+    before = version(stamped(connection, insert))
+    after = updated(connection, "status = 'enabled'")
+    assert after.updated_at == after.enabled_at == before + timedelta(microseconds=1)
+
+
+def test_stamps_of_a_restored_dump_are_kept(connection: Connection) -> None:
+    row = stamped(
+        connection,
+        "INSERT INTO plugin_config (plugin_name, status, enabled_at, disabled_at, created_at, updated_at) VALUES"
+        " ('x', 'enabled', '2001-06-01 UTC', '2002-06-01 UTC', '2003-06-01 UTC', '2004-06-01 UTC')",
+    )
+    kept = [row.enabled_at, row.disabled_at, row.created_at, row.updated_at]
+    assert [stamp and stamp.year for stamp in kept] == [2001, 2002, 2003, 2004]

@@ -78,6 +78,11 @@ def test_role_is_told_which_rights_it_lacks(database_url: str, connection: Conne
         assert (repository.get_all(), repository.get_enabled(), repository.get_by_name("a")) == ([], [], None)
         with refused("role may not do this", psycopg.errors.InsufficientPrivilege):
             repository.save("analytics", "enabled")
+        connection.execute(f"GRANT INSERT, UPDATE, DELETE ON plugin_config TO {role}".encode())
+        for call in METHODS.values():
+            version = repository.save("analytics", "enabled").updated_at
+            assert version is not None
+            call(repository, version)
 
 
 @pytest.mark.parametrize("policy", ["SELECT", "CREATE POLICY some_rows ON plugin_config USING (plugin_name = 'b')"])

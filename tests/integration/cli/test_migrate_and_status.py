@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
 
 from plugin_store import PluginConfigRepository
-from plugin_store.cli import main
 from plugin_store.stores.statements import folder
 
 Connection = psycopg.Connection[Any]
@@ -20,22 +19,7 @@ Connection = psycopg.Connection[Any]
 NAMES = sorted(path.stem for path in Path(folder("migrations")).glob("*.sql") if not path.match("*.rollback.sql"))
 
 
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    status: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(database_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command on the test's database."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-    return lambda *args: Done(main(list(args)), *capsys.readouterr())
+Run = Callable[..., Any]
 
 
 # -- migrate --------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row, scalar_row
-from recorder import until
+from psycopg.rows import dict_row
+from recorder import raising, rows, until
 
 from plugin_store import (
     InvalidConfigError,
@@ -25,30 +25,23 @@ Connection = psycopg.Connection[Any]
 MAIL = PluginConfig("mail", "enabled", {"port": 25})
 
 
-def test_an_import_writes_what_is_different_and_leaves_the_rest(
-    connection: Connection, repository: PluginConfigRepository
-) -> None:
-    equal = repository.save("equal", "enabled", {"a": 1})
-    other = repository.save("other", "enabled")
+def test_import_writes_only_what_is_different(connection: Connection, repository: PluginConfigRepository) -> None:
+    equal, other = repository.save("equal", "enabled", {"a": 1}), repository.save("other", "enabled")
     repository.save("mail", "disabled", {"port": 587})
     version = "SELECT xmin::text FROM plugin_config WHERE plugin_name = 'equal'"
     written = connection.execute(version).fetchone()
-    made = import_plugins(connection, [MAIL, PluginConfig("equal", "enabled", {"a": 1})])
-    assert made == [
+    seen: list[object] = []
+    plugins = [MAIL, PluginConfig("equal", "enabled", {"a": 1})]
+    assert import_plugins(connection, plugins, check=lambda *given: seen.append(given)) == [
         PluginChange("~", "mail", "status", "disabled", "enabled"),
         PluginChange("~", "mail", "config.port", 587, 25),
     ]
-    rows = {row.plugin_name: row for row in repository.get_all()}
-    assert (rows["equal"], rows["other"]) == (equal, other)
+    assert sorted(map(repr, seen)) == ["('equal', {'a': 1})", "('mail', {'port': 25})"]
+    assert repository.get_by_name("equal") == equal and repository.get_by_name("other") == other
     assert connection.execute(version).fetchone() == written
-    assert (rows["mail"].status, rows["mail"].config) == ("enabled", {"port": 25})
-
+    assert rows(repository)["mail"] == ("enabled", {"port": 25})
     import_plugins(connection, [MAIL], prune=True)
-    assert [row.plugin_name for row in repository.get_all()] == ["mail"]
-
-
-def fail(*args: object) -> None:
-    raise InvalidConfigError("no")
+    assert list(rows(repository)) == ["mail"]
 
 
 @pytest.mark.parametrize(
@@ -56,45 +49,38 @@ def fail(*args: object) -> None:
     [
         {"plugins": [MAIL, PluginConfig("bad", "on")]},
         {"plugins": [MAIL, MAIL]},
-        {"plugins": [MAIL], "check": fail},
+        {"plugins": [MAIL], "check": raising(InvalidConfigError("no"))},
     ],
 )
-def test_an_import_that_fails_changes_nothing(
+def test_failed_import_changes_nothing(
     connection: Connection, repository: PluginConfigRepository, options: dict[str, Any]
 ) -> None:
-    before = repository.save("mail", "disabled"), repository.save("other", "enabled")
+    before = [repository.save("mail", "disabled"), repository.save("other", "enabled")]
     with pytest.raises(ValueError, match=r"no|status|twice"):
         import_plugins(connection, **options, prune=True)
-    assert tuple(repository.get_all()) == before
+    assert repository.get_all() == before
 
 
-def test_an_import_is_a_part_of_the_callers_transaction(database_url: str, repository: PluginConfigRepository) -> None:
-    with psycopg.connect(database_url) as connection, connection.transaction():
+def test_import_works_in_callers_transaction(database_url: str, repository: PluginConfigRepository) -> None:
+    with psycopg.connect(database_url, row_factory=dict_row) as connection:
+        connection.execute("SELECT 1")  # the transaction is open
         import_plugins(connection, [MAIL])
         assert repository.get_all() == []
-    assert len(repository.get_all()) == 1
+    assert rows(repository) == {"mail": ("enabled", {"port": 25})}
 
 
-def test_a_transaction_that_sees_an_older_table_is_refused(
-    database_url: str, repository: PluginConfigRepository
-) -> None:
+def test_import_refuses_an_older_snapshot(database_url: str, repository: PluginConfigRepository) -> None:
     with psycopg.connect(database_url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.execute("SELECT FROM plugin_config")
-        other = repository.save("other", "enabled")
+        repository.save("other", "enabled")
         with pytest.raises(StoreError, match="import in READ COMMITTED"):
             import_plugins(connection, [MAIL], prune=True)
         connection.rollback()
-        assert repository.get_all() == [other]
-        # One that begins with the import sees all that is there.
+        assert list(rows(repository)) == ["other"]
+        # A transaction that begins with the import sees all rows.
         assert import_plugins(connection, [MAIL], prune=True)
-    assert [row.plugin_name for row in repository.get_all()] == ["mail"]
-
-
-def test_a_check_sees_each_name_and_config(connection: Connection) -> None:
-    seen: list[tuple[str, dict[str, Any]]] = []
-    import_plugins(connection, [MAIL], check=lambda *given: seen.append(given))
-    assert seen == [("mail", {"port": 25})]
+    assert list(rows(repository)) == ["mail"]
 
 
 def test_import_waits_for_earlier_writers(
@@ -111,15 +97,6 @@ def test_import_waits_for_earlier_writers(
             assert PluginChange("~", "mail", "config.port", 2, 25) in importing.result(timeout=60)
 
 
-def test_import_works_on_any_row_factory(database_url: str, repository: PluginConfigRepository) -> None:
-    for factory in (dict_row, scalar_row):
-        repository.save("mail", "disabled", {"port": 587})
-        with psycopg.connect(database_url, row_factory=factory) as connection:  # type: ignore[arg-type]
-            connection.execute("SELECT 1")  # the transaction is open
-            import_plugins(connection, [MAIL])
-        assert [(row.status, row.config) for row in repository.get_all()] == [("enabled", {"port": 25})]
-
-
-def test_without_the_table_the_error_says_how_to_migrate(empty_url: str) -> None:
+def test_import_without_table_says_how_to_migrate(empty_url: str) -> None:
     with psycopg.connect(empty_url) as connection, pytest.raises(SchemaError, match="plugin-store migrate"):
         import_plugins(connection, [MAIL])

@@ -124,8 +124,8 @@ def list_() -> None:
             _show(plugin, stored.get(plugin.metadata.name, plugin.status.value))
 
 
-def _add_switch(verb: Callable[..., Any], status: str) -> None:
-    @plugins.command(verb.__name__, params=[NAMES], help=f"{verb.__name__.capitalize()} plugins: all of them or none.")
+def _add_switch(verb: str, status: str) -> None:
+    @plugins.command(verb, params=[NAMES], help=f"{verb.capitalize()} plugins: all of them or none.")
     def switch(names: tuple[str, ...]) -> None:
         with _opened(*names) as (manager, store):
             after = {row.plugin_name: row.status for row in verbs.read_all(store)[0]} | dict.fromkeys(names, status)
@@ -133,18 +133,17 @@ def _add_switch(verb: Callable[..., Any], status: str) -> None:
                 name = plugin.metadata.name
                 for other in plugin.metadata.dependencies or []:
                     if after.get(name) == ENABLED and after.get(other) != ENABLED and {name, other} & {*names}:
-                        raise errors.DependencyError(
-                            f"plugin {name!r} depends on {other!r}, which would not be enabled"
-                        )
+                        problem = f"plugin {name!r} depends on {other!r}, which would not be enabled"
+                        raise errors.DependencyError(problem)
                 if status == ENABLED and name in names:
                     _check(manager, store, name, {})
-            verb(store, names, create=True)
+            verbs.set_status(store, names, status, create=True)
         for name in dict.fromkeys(names):
             _show(manager.get_plugin(name), status)
 
 
-_add_switch(verbs.enable, ENABLED)
-_add_switch(verbs.disable, DISABLED)
+_add_switch("enable", ENABLED)
+_add_switch("disable", DISABLED)
 
 
 @plugins.group()

@@ -11,14 +11,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from .run import run  # here, so that ^C during these imports is caught too
 
-        return _flushed(run(argv))
+        return run(argv)
     except KeyboardInterrupt:
-        return _flushed(130)
-    except SystemExit as exc:
-        raise SystemExit(_flushed(int(exc.code or 0))) from None
-
-
-def _flushed(status: int) -> int:
-    from .output import flush_streams
-
-    return status if flush_streams() else status or 1
+        return 130

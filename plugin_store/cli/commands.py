@@ -9,32 +9,65 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from plugin_store.errors import InvalidConfigError, InvalidFileError, PluginStoreError
-from plugin_store.stores.model import ENABLED, PluginConfig
+from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
+from plugin_store.stores.postgres import PluginConfigRepository
+from plugin_store.stores.schema import inspect_schema
 
 from . import verbs
 from .database import database, stored, transaction
-from .migrate import migrate
-from .output import Answer, as_json, as_table, exactly, hidden, local, near, printable, printable_lines, progress, say
-from .status import status
+from .migrate import migrate, pending
+from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
 from .transfer import PluginChange, diff_plugins, dump_plugins, import_plugins, load_plugins
 from .watch import watch
 
-COMES_BACK = "a plugin that the code enables by default comes back enabled"
+OFF = "a plugin that the code enables by default comes back enabled; `plugin-store disable --create NAME` keeps it off"
+
+
+def do_migrate(args: Namespace) -> Answer:
+    with progress("migrating, after other migrations and transactions that use the table"):
+        names = migrate(database(args), wait_seconds=args.wait, check=args.check)
+    done = "pending" if args.check else "applied"
+    lines = [f"{done} {name}\n" for name in names] or ["nothing to apply, the table is up to date\n"]
+    return _either(args, {done: names}, "".join(lines), status=int(args.check and bool(names)))
+
+
+def do_status(args: Namespace) -> Answer:
+    with transaction(args) as connection:
+        state, info = inspect_schema(connection), connection.info
+        missing = pending(connection, state)
+        readable = state.schema and not state.foreign and not state.row_security
+        rows, unreadable = verbs.read_all(PluginConfigRepository(connection)) if readable else ([], [])
+        values = {
+            "server": f"{info.host}:{info.port}",
+            "database": info.dbname,
+            "version": f"{state.server_version // 10_000}.{state.server_version % 10_000}",
+            "table": f"{state.schema}.plugin_config" if state.schema else "missing",
+            "idle_triggers": state.idle_triggers,
+            "pending_migrations": missing,
+            "rows": dict(Counter(row.status for row in rows)),
+        }
+    problems = state.problems() + unreadable
+    if missing and not state.foreign:
+        problems.append(f"migrations are pending, {', '.join(missing)}: run `plugin-store migrate`")
+    cells = [(name, _words(value)) for name, value in values.items()] + [("problem", each) for each in problems]
+    return _either(args, values | {"problems": problems}, as_table(cells), status=int(bool(problems)))
 
 
 def do_list(args: Namespace) -> Answer:
     with stored(args) as store:
-        rows, problem = verbs.read_all(store)
-    if not rows and not problem and not args.json:
+        rows, problems = verbs.read_all(store)
+    if not rows and not problems and not args.json:
         return Answer(notes=["no plugin is stored yet"])
     cells = [(row.plugin_name, row.status, local(_since(row)), ", ".join(row.config)) for row in rows]
     text = as_table([("NAME", "STATUS", "SINCE", "CONFIG KEYS"), *cells])
-    return _partial(_either(args, [_as_json(row, args) for row in rows], text), problem)
+    return _either(args, [_as_json(row, args) for row in rows], text, problems, status=len(problems))
 
 
 def do_show(args: Namespace) -> Answer:
@@ -49,24 +82,23 @@ def do_show(args: Namespace) -> Answer:
 
 
 def _switch(args: Namespace) -> Answer:
+    status = ENABLED if args.run == "enable" else DISABLED
     with stored(args) as store:
-        rows = getattr(verbs, args.run)(store, args.names, create=args.create)
+        rows = verbs.set_status(store, args.names, status, args.create)
     lines = [f"{printable(row.plugin_name)}: {row.status} since {local(_since(row))}\n" for row in rows]
     return _either(args, [_as_json(row, args) for row in rows], "".join(lines))
 
 
 do_enable = do_disable = _switch
-do_status = status
 do_watch = watch
 
 
 def do_delete(args: Namespace) -> Answer:
-    off = f"{COMES_BACK}; `plugin-store disable --create NAME` keeps it off"
     if sys.stdin.isatty() and not args.yes:
-        _confirm(f"the row of {args.name!r} is deleted with its config; {off}")
+        _confirm(f"the row of {args.name!r} is deleted with its config; {OFF}")
     with stored(args) as store:
-        deleted = verbs.delete(store, args.name)
-        note = off if deleted else f"nothing is deleted: {verbs.unknown(store, args.name)}"
+        deleted = store.delete(args.name)
+        note = OFF if deleted else f"nothing is deleted: {verbs.unknown(store, args.name)}"
     text = f"{printable(args.name)}: deleted\n" if deleted else ""
     return _either(args, {"plugin_name": args.name, "deleted": deleted}, text, [note])
 
@@ -79,7 +111,7 @@ def do_config_get(args: Namespace) -> Answer:
         raise InvalidConfigError(f"plugin {args.name!r}: no key {args.any_key!r} is stored in its config{hint}")
     value = config if args.any_key is None else config[args.any_key]
     if isinstance(value, str) and not args.json:  # escape only at a terminal
-        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else exactly(value)}\n")
+        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else value}\n")
     return Answer(as_json(value))
 
 
@@ -102,47 +134,32 @@ def do_config_unset(args: Namespace) -> Answer:
 
 def do_export(args: Namespace) -> Answer:
     with stored(args) as store:
+        rows, problems = verbs.read_all(store)
         if args.any_names:
-            rows, problem = [verbs.existing(store, name) for name in args.any_names], ""
-        else:
-            rows, problem = verbs.read_all(store)
-    return _partial(Answer(exactly(dump_plugins(rows))), problem)
+            rows, problems = [verbs.existing(store, name) for name in args.any_names], []
+    return Answer(dump_plugins(rows), problems, status=len(problems))
 
 
 def do_import(args: Namespace) -> Answer:
     plugins = _read_plugins(args.file)
-    if args.dry_run or (args.prune and not plugins):
-        with stored(args) as store:
-            changes = diff_plugins(store.get_all(), plugins, partial=not args.prune)
-        if args.dry_run:
-            return _changes(args, changes)
-        if changes and not args.yes:
-            _confirm("the file holds no plugin, so --prune deletes all rows")
+    if args.dry_run:
+        return _changes(args, _difference(args, plugins, partial=not args.prune))
+    if args.prune and not plugins and not args.yes:
+        _confirm("the file holds no plugin, so --prune deletes all rows")
     with transaction(args, "importing, after transactions that write to the table") as connection:
         changes = import_plugins(connection, plugins, prune=args.prune)
     return _changes(args, changes)
 
 
 def do_diff(args: Namespace) -> Answer:
-    plugins = _read_plugins(args.file)
-    with stored(args) as store:
-        changes = diff_plugins(store.get_all(), plugins)
-    return _changes(args, changes)._replace(status=1 if changes else 0)
-
-
-def do_migrate(args: Namespace) -> Answer:
-    with progress("migrating, after other migrations and transactions that use the table"):
-        names = migrate(database(args), wait_seconds=args.wait, check=args.check)
-    done = "pending" if args.check else "applied"
-    lines = [f"{done} {name}\n" for name in names] or ["nothing to apply, the table is up to date\n"]
-    return _either(args, {done: names}, "".join(lines))._replace(status=int(args.check and bool(names)))
+    changes = _difference(args, _read_plugins(args.file))
+    return _changes(args, changes, status=int(bool(changes)))
 
 
 def do_sandbox(args: Namespace) -> Answer:
     from plugin_store.sandbox import sandbox
 
-    command = [argument.removeprefix("\0") for argument in args.command]
-    return Answer(status=sandbox(command[1:] if command[:1] == ["--"] else command))
+    return Answer(status=sandbox(args.command[1:] if args.command[:1] == ["--"] else args.command))
 
 
 def do_demo(args: Namespace) -> Answer:
@@ -162,24 +179,31 @@ def _confirm(consequence: str) -> None:
 
 def _read_plugins(file: str) -> list[PluginConfig]:
     try:
-        if file == "-":
-            return load_plugins(sys.stdin.buffer.read())
-        with open(file, "rb") as opened:
-            return load_plugins(opened.read())
-    except OSError as exc:
-        raise PluginStoreError(f"cannot read {file!r}: {exc.strerror}") from exc
-    except InvalidFileError as exc:
-        raise InvalidFileError(f"{file!r} is refused: {exc}") from exc
+        return load_plugins(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
+    except (OSError, InvalidFileError) as exc:
+        raise InvalidFileError(f"cannot read {file!r}: {getattr(exc, 'strerror', exc)}") from exc
 
 
-def _either(args: Namespace, value: Any, text: str, notes: Iterable[str] = ()) -> Answer:
+def _difference(args: Namespace, plugins: list[PluginConfig], *, partial: bool = False) -> list[PluginChange]:
+    with stored(args) as store:
+        return diff_plugins(store.get_all(), plugins, partial=partial)
+
+
+def _changes(args: Namespace, made: list[PluginChange], *, status: int = 0) -> Answer:
+    shown = made if args.show_values else [change.hidden() for change in made]
+    values = [asdict(change) for change in shown]
+    notes = [] if made or args.json else ["no difference, the table is as the file says"]
+    return _either(args, values, "".join(f"{change}\n" for change in shown), notes, status)
+
+
+def _keys(args: Namespace, done: str, keys: list[str], notes: list[str]) -> Answer:
+    text = printable(f"{args.name}: {done} {', '.join(keys)}") + "\n" if keys else ""
+    return _either(args, {"plugin_name": args.name, done: keys}, text, notes)
+
+
+def _either(args: Namespace, value: Any, text: str, notes: Iterable[str] = (), status: int = 0) -> Answer:
     """Return the value as JSON with --json, else the text."""
-    return Answer(as_json(value) if args.json else text, notes)
-
-
-def _partial(answer: Answer, problem: str) -> Answer:
-    """Add the problem of the unreadable rows, if any, to the answer, and set exit status 1."""
-    return answer._replace(notes=[f"plugin-store: {problem}"], status=1) if problem else answer
+    return Answer(as_json(value) if args.json else text, notes, status)
 
 
 def _as_json(row: PluginConfig, args: Namespace) -> dict[str, Any]:
@@ -191,13 +215,9 @@ def _since(row: PluginConfig) -> Any:
     return row.enabled_at if row.status == ENABLED else row.disabled_at
 
 
-def _keys(args: Namespace, done: str, keys: list[str], notes: Iterable[str]) -> Answer:
-    text = printable(f"{args.name}: {done} {', '.join(keys)}") + "\n" if keys else ""
-    return _either(args, {"plugin_name": args.name, done: keys}, text, notes)
-
-
-def _changes(args: Namespace, made: list[PluginChange]) -> Answer:
-    shown = made if args.show_values else [change.hidden() for change in made]
-    values = [asdict(change) for change in shown]
-    notes = [] if made or args.json else ["no difference, the table is as the file says"]
-    return _either(args, values, "".join(f"{change}\n" for change in shown), notes)
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        value = [f"{count} {status}" for status, count in sorted(value.items())]
+    if isinstance(value, list):
+        return ", ".join(value) or "none"
+    return "this role may not read them" if value is None else str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import getpass
 import glob
 import os
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -41,10 +42,10 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
         if state.server_version < OLDEST_SERVER or state.foreign:
             raise MigrationError(state.problems()[0])
         missing = pending(connection, state)
-        if check and missing is None:
-            raise MigrationError("this role may not read which migrations are applied: check as the table's owner")
-        todo = (missing or []) + _repairs(state)
-        if check or (not todo and missing is not None):
+        if missing is None:
+            raise MigrationError("this role may not read which migrations are applied: migrate as the table's owner")
+        todo = missing + _repairs(state)
+        if check or not todo:
             return todo
         _check_role(state)
         try:
@@ -58,8 +59,8 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
 
 def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str] | None:
     """Return the names of the migrations that are not applied, in order; None if the role may not read them."""
-    files = sorted(os.listdir(folder("migrations")))
-    names = [name.removesuffix(".sql") for name in files if name.endswith(".sql") and ".rollback." not in name]
+    files = Path(folder("migrations")).glob("*.sql")
+    names = sorted(file.stem for file in files if not file.stem.endswith(".rollback"))
     if not names:  # yoyo would silently apply nothing
         raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
     try:
@@ -101,21 +102,16 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
         raise InstallationError("yoyo-migrations is not installed: pip install yoyo-migrations") from None
 
     class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
-        def init_connection(self, connection: psycopg.Connection[Any]) -> None:
-            super().init_connection(connection)
-            connection.prepare_threshold = None
-
         def begin(self) -> None:
             super().begin()
             self.execute(LIMIT_WAITING)
 
     # yoyo's own URL parser does not accept socket folders, several hosts or libpq's keyword form.
-    values = {key: str(value) for key, value in conninfo_to_dict(with_timeouts(conninfo)).items() if value is not None}
-    values["client_encoding"] = "utf8"
+    values = {**conninfo_to_dict(with_timeouts(conninfo)), "client_encoding": "utf8", "prepare_threshold": None}
     schema = state.schema or state.creates_in
     if schema != state.creates_in:
         values["schema"] = '"{}"'.format(str(schema).replace('"', '""'))
-    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, values.pop("dbname", None), values)
+    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, values)
     _name_user()
     migrations = read_migrations(glob.escape(folder("migrations")))
     try:
@@ -126,10 +122,8 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
                 backend.apply_migrations(missing)
                 return [migration.id for migration in missing] + _repair(connection, schema)
     except exceptions.LockTimeout as exc:
-        raise MigrationError(
-            f"another migration holds yoyo's lock: {exc}. If none is running, a killed one left it: remove it with "
-            "`yoyo break-lock -d postgresql+psycopg://…`, then migrate again"
-        ) from exc
+        cure = "if none is running, a killed one left it: run `yoyo break-lock -d postgresql+psycopg://…`"
+        raise MigrationError(f"another migration holds yoyo's lock: {exc}; {cure}") from exc
 
 
 def _repair(connection: psycopg.Connection[Any], schema: str | None) -> list[str]:

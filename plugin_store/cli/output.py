@@ -24,43 +24,30 @@ class Answer(NamedTuple):
 
 
 def open_streams() -> None:
-    """Make stdout and stderr accept any text, even if they are closed or their encoding lacks a character."""
+    """Open the streams that the caller closed, and make stdout accept any text."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by the caller: without this, a socket could get its number
+        if getattr(sys, name) is None:  # without this, a socket could get its number
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115  (open until the end)
-        stream = getattr(sys, name)
-        if mode == "w" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def exactly(text: str) -> str:
-    """Return the text, and let stdout be UTF-8 whatever the locale: a program reads the same bytes everywhere."""
     if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
-    return text
+        # A program reads the same bytes in every locale. A terminal shows an escape for what it lacks.
+        encoding = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=encoding, errors="backslashreplace", newline="\n")
+
+
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write to stdout, or to another stream, and flush it."""
+    stream = stream or sys.stdout
+    try:
+        print(text, end="", file=stream, flush=True)
+    except BaseException:  # discard the rest: at its exit, Python would try again, and exit with 120
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        raise
 
 
 def say(text: str, end: str = "\n") -> None:
     """Write to stderr. Ignore a full or closed stderr."""
     with suppress(OSError):
-        print(text, end=end, file=sys.stderr, flush=True)
-
-
-def flush_streams() -> bool:
-    """Flush stdout and stderr, because Python would exit with 120 if it could not. Return whether stdout has all."""
-    whole = True
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError as exc:
-            drop(stream)
-            whole = whole and (stream is sys.stderr or isinstance(exc, BrokenPipeError))
-    return whole
-
-
-def drop(stream: TextIO) -> None:
-    """Discard what a stream holds and what is written to it from now on."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        write(text + end, sys.stderr)
 
 
 @contextmanager

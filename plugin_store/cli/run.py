@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 from plugin_store.errors import PluginStoreError, StoreUnavailableError
 from plugin_store.stores.conninfo import masked
 
-from .output import Answer, drop, open_streams, printable, say
+from .output import Answer, open_streams, printable, say, write
 from .usage import parse
-
-REFUSED, DATABASE_AWAY = 1, 3
-DIFF_REFUSED = 2  # as in diff(1), where 1 is a difference
 
 
 def run(argv: list[str] | None = None) -> int:
     """Run ``plugin-store`` and return its exit status, which ``plugin-store --help`` explains."""
     open_streams()
-    args = parse(sys.argv[1:] if argv is None else argv)
-    from . import commands  # here, so that --help and usage errors do not wait for psycopg
-
-    refused = DIFF_REFUSED if args.run == "diff" else REFUSED
-    answer = Answer()
+    answer, refused = Answer(), 1
     try:
-        answer = getattr(commands, f"do_{args.run.replace(' ', '_')}")(args)
-        print(answer.text, end="", flush=True)
+        with suppress(BrokenPipeError):  # the reader of the output has what it wants
+            args = parse(sys.argv[1:] if argv is None else argv)
+            refused = 2 if args.run == "diff" else 1  # as in diff(1), where 1 is a difference
+            from . import commands  # here, so that --help and usage errors do not wait for psycopg
+
+            answer = getattr(commands, f"do_{args.run.replace(' ', '_')}")(args)
+            write(answer.text)
     except PluginStoreError as exc:
         say(f"plugin-store: {masked(str(exc))}")
-        return DATABASE_AWAY if isinstance(exc, StoreUnavailableError) else refused
+        return 3 if isinstance(exc, StoreUnavailableError) else refused
     except OSError as exc:
-        drop(sys.stdout)
-        if not isinstance(exc, BrokenPipeError):  # the reader closed the pipe: not an error
-            say(f"plugin-store: cannot write the output: {exc.strerror}; the command itself succeeded")
-            return refused
+        say(f"plugin-store: cannot write the output: {exc.strerror}; the command itself succeeded")
+        return refused
     for note in answer.notes:
         say(printable(note))
     return answer.status

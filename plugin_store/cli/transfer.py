@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import psycopg
 from psycopg.pq import TransactionStatus
-from psycopg.rows import tuple_row
 
 from plugin_store.errors import InvalidFileError, PluginStoreError, StoreError
+from plugin_store.stores.connections import new_cursor
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.postgres import PluginConfigRepository
@@ -26,6 +25,7 @@ ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")
 
 FORMAT = 1
+Check = Callable[[str, dict[str, Any]], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,12 @@ def load_plugins(text: str | bytes) -> list[PluginConfig]:
     """Return the plugins in the text of a file, by name, all of them checked.
 
     Raises InvalidFileError for text that is not JSON, for unknown, missing or repeated keys, and for values that a
-    store refuses. The message names the line or the path to the value.
+    store refuses. The message names the place.
     """
-    data = _parsed(text)
+    try:  # json.loads also reads UTF-16, which PowerShell writes
+        data = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidFileError(f"not JSON: {exc}") from None
     _expect(data, ("$",), "format", "plugins")
     if not same_json(data["format"], FORMAT):
         raise InvalidFileError(f"$.format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")
@@ -109,11 +112,7 @@ def diff_plugins(
 
 
 def import_plugins(
-    connection: Connection,
-    plugins: Iterable[PluginConfig],
-    *,
-    prune: bool = False,
-    check: Callable[[str, dict[str, Any]], object] | None = None,
+    connection: Connection, plugins: Iterable[PluginConfig], *, prune: bool = False, check: Check | None = None
 ) -> list[PluginChange]:
     """Make the table's rows these plugins, in one transaction, and return what changed.
 
@@ -131,9 +130,7 @@ def import_plugins(
     repository = PluginConfigRepository(connection)
     in_transaction = connection.info.transaction_status != TransactionStatus.IDLE
     with translated_errors(), connection.transaction():
-        cursor = psycopg.Cursor(
-            connection, row_factory=tuple_row
-        )  # the caller's connection may have another row factory
+        cursor = new_cursor(connection)
         if in_transaction and cursor.execute(ISOLATION).fetchone() != ("read committed",):
             raise StoreError("the transaction may see the table as it was when it began: import in READ COMMITTED")
         cursor.execute(LOCK_TABLE)
@@ -151,22 +148,8 @@ def _flat(row: PluginConfig | None) -> dict[str, Any]:
     return {"status": row.status} | {f"config.{key}": value for key, value in row.config.items()}
 
 
-def _parsed(text: str | bytes) -> Any:
-    try:  # json.loads also reads UTF-16, which PowerShell writes
-        return json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
-    except UnicodeDecodeError as exc:
-        line = exc.object.count(b"\n", 0, exc.start) + 1
-        raise InvalidFileError(f"line {line}: not {exc.encoding.upper()}") from None
-    except json.JSONDecodeError as exc:
-        raise InvalidFileError(f"line {exc.lineno}, column {exc.colno}: not JSON: {exc.msg}") from None
-    except (ValueError, RecursionError) as exc:  # an integer of thousands of digits, or too deep nesting
-        raise InvalidFileError(f"cannot be read: {exc}") from None
-
-
 def _expect(value: Any, path: tuple[str, ...], *keys: str) -> None:
     """Raise InvalidFileError unless the value is an object with exactly these keys. Without keys, any will do."""
-    if not isinstance(value, dict):
-        raise InvalidFileError(f"{dotted(path)} must be an object, not a {type(value).__name__}")
-    for key in sorted(value.keys() ^ keys) if keys else ():
-        problem = "is missing" if key not in value else f"is unknown: there may be {' and '.join(keys)}"
-        raise InvalidFileError(f"{dotted((*path, key))} {problem}")
+    if not isinstance(value, dict) or (keys and value.keys() != set(keys)):
+        exactly = f" with the keys {' and '.join(keys)}, and no others" if keys else ""
+        raise InvalidFileError(f"{dotted(path)} must be an object{exactly}")

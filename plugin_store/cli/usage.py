@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 from plugin_store import __version__
 
+from .output import say, write
+
 STATUSES = """exit status:
   0  done
   1  refused; status and migrate --check: something must be repaired; diff: a difference
@@ -15,9 +17,14 @@ STATUSES = """exit status:
   3  the database is away"""
 
 
+def given(argument: str) -> str:
+    """Return an argument without the mark of ``parse``."""
+    return argument.removeprefix("\0")
+
+
 def typed(argument: str) -> str:
     """Return an argument as it was typed. UTF-8 arguments are read in any locale."""
-    return argument.removeprefix("\0").encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return given(argument).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _flag(help: str) -> dict[str, Any]:
@@ -32,8 +39,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "any_key": {"metavar": "KEY", "type": typed, "nargs": "?"},
     "keys": {"metavar": "KEY", "type": typed, "nargs": "+"},
     "value": {"metavar": "VALUE", "type": typed, "help": "the value, - for standard input"},
-    "file": {"metavar": "FILE", "help": "the file, - for standard input"},
-    "command": {"nargs": argparse.REMAINDER},
+    "file": {"metavar": "FILE", "type": given, "help": "the file, - for standard input"},
+    "command": {"nargs": argparse.REMAINDER, "type": given},
     "--check": _flag("print what is pending, change nothing"),
     "--create": _flag("create the row if the plugin has none"),
     "--dry-run": _flag("print what would change, change nothing"),
@@ -53,11 +60,7 @@ COMMANDS = {
     "disable": ("names --create", "mail chat", "disable all named plugins or none"),
     "delete": ("name --yes", "analytics", "delete a plugin's row and its config"),
     "config get": ("name any_key", "mail port", "print a stored config, or one value of it"),
-    "config set": (
-        "name key value --text --create",
-        "mail port 25",
-        "set a key to JSON that reads back as typed, or text",
-    ),
+    "config set": ("name key value --text --create", "mail port 25", "set a key to a JSON value, or to text"),
     "config unset": ("name keys", "mail port", "remove keys, so that the code's defaults apply"),
     "export": ("any_names", "> all.json", "print plugins as a file for import and diff"),
     "import": ("file --dry-run --prune --yes --show-values", "--prune all.json", "store a file's plugins, all or none"),
@@ -79,7 +82,12 @@ class _Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             options = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
             message = f"unknown option {' '.join(options)}" if options else "too many arguments: quote what has blanks"
-        super().error(message)
+        self.exit(2, f"{self.format_usage()}{self.prog}: error: {message}\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        say(message or "", end="")
+        write("")  # flushes the help
+        raise SystemExit(status)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

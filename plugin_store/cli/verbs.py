@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from plugin_store.errors import InvalidConfigError, PluginNotFoundError, UnreadableRowsError
-from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig, PluginConfigStore
+from plugin_store.stores.model import PluginConfig, PluginConfigStore
 from plugin_store.stores.validation import checked_config
 
 from .output import near
@@ -21,14 +21,21 @@ from .output import near
 TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
 
 
-def enable(store: PluginConfigStore, names: Iterable[str], *, create: bool = False) -> list[PluginConfig]:
-    """Enable these plugins and return their rows; PluginNotFoundError for a name without a row, unless ``create``."""
-    return _set_status(store, names, ENABLED, create)
+def set_status(store: PluginConfigStore, names: Iterable[str], status: str, create: bool = False) -> list[PluginConfig]:
+    """Enable or disable these plugins, readable or not, and return their rows.
 
-
-def disable(store: PluginConfigStore, names: Iterable[str], *, create: bool = False) -> list[PluginConfig]:
-    """Disable these plugins and return their rows, as ``enable`` does; a row that cannot be read is disabled too."""
-    return _set_status(store, names, DISABLED, create)
+    Raises PluginNotFoundError for a name without a row, unless ``create``.
+    """
+    wanted = sorted(set(names))  # the same order everywhere, so that two commands do not deadlock
+    for name in wanted:
+        _required_config(store, name, create)
+    rows = []
+    for name in wanted:
+        try:
+            rows.append(store.save(name, status))
+        except UnreadableRowsError:  # the status is stored, but the config is unreadable
+            rows.append(PluginConfig(name, status))
+    return rows
 
 
 def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create: bool = False) -> list[str]:
@@ -36,8 +43,8 @@ def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create
 
     Raises InvalidConfigError for ``a.b`` if ``a`` is a stored object, and PluginNotFoundError unless ``create``.
     """
-    config = _config(store, name, create=create)
-    _refuse_dotted(name, key, config)
+    config = _required_config(store, name, create)
+    _refuse_dotted(name, key, config, [key.partition(".")[2]])
     store.update_config(name, {key: value})
     before, after = (TYPES.get(type(each), "null") for each in (config.get(key, value), value))
     return [f"{key} was {before}, and is {after} now"] if before != after else []
@@ -45,20 +52,13 @@ def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create
 
 def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list[str]:
     """Remove keys from a plugin's stored config, and return the keys that were not stored."""
-    wanted = list(dict.fromkeys(keys))
-    row = _find(store, name)
-    config = {} if row is None else row.config
+    wanted = dict.fromkeys(keys)
+    config = _config(store, name, unreadable=wanted) or {}
     for key in wanted:
-        _refuse_dotted(name, key, config, unset=True)
-    if row is not None:
+        _refuse_dotted(name, key, config, [])
+    if config.keys() & wanted:
         store.update_config(name, {}, remove=wanted)
-    readable = row is None or row.id is not None
-    return [key for key in wanted if key not in config] if readable else []
-
-
-def delete(store: PluginConfigStore, name: str) -> bool:
-    """Delete a plugin's row, readable or not, and return whether there was one."""
-    return store.delete(name)
+    return [key for key in wanted if key not in config]
 
 
 def existing(store: PluginConfigStore, name: str) -> PluginConfig:
@@ -69,12 +69,12 @@ def existing(store: PluginConfigStore, name: str) -> PluginConfig:
     return row
 
 
-def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], str]:
-    """Return the readable rows, and a message that names the unreadable rows ("" if there are none)."""
+def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], list[str]]:
+    """Return the readable rows, and a list with the problem of the unreadable rows, if there are any."""
     try:
-        return store.get_all(), ""
+        return store.get_all(), []
     except UnreadableRowsError as exc:
-        return exc.rows, str(exc)
+        return exc.rows, [str(exc)]
 
 
 def unknown(store: PluginConfigStore, name: str) -> str:
@@ -113,44 +113,31 @@ def parse_value(text: str, *, as_text: bool = False) -> Any:
     return value if text in (json.dumps(value), json.dumps(value, ensure_ascii=False)) else text
 
 
-def _set_status(store: PluginConfigStore, names: Iterable[str], status: str, create: bool) -> list[PluginConfig]:
-    wanted = sorted(set(names))  # the same order everywhere, so that two commands do not deadlock
-    for name in wanted:
-        _config(store, name, create=create)
-    rows = []
-    for name in wanted:
-        try:
-            rows.append(store.save(name, status))
-        except UnreadableRowsError:  # the status is stored, but the config is unreadable
-            rows.append(PluginConfig(name, status))
-    return rows
-
-
-def _find(store: PluginConfigStore, name: str) -> PluginConfig | None:
-    """Return the plugin's row or None. An unreadable row is returned with its name only."""
+def _config(store: PluginConfigStore, name: str, *, unreadable: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the plugin's stored config: ``unreadable`` if it cannot be read, None without a row."""
     try:
-        return store.get_by_name(name)
+        row = store.get_by_name(name)
     except UnreadableRowsError:
-        return PluginConfig(name)
+        return unreadable
+    return None if row is None else row.config
 
 
-def _config(store: PluginConfigStore, name: str, *, create: bool) -> dict[str, Any]:
+def _required_config(store: PluginConfigStore, name: str, create: bool) -> dict[str, Any]:
     """Return the plugin's stored config. Without a row, raise PluginNotFoundError unless ``create``."""
-    row = _find(store, name)
-    if row is not None:
-        return row.config
-    if not create or "," in name:  # probably two names
+    config = _config(store, name, unreadable={})
+    if config is None and (not create or "," in name):  # with a comma, it is probably two names
         raise PluginNotFoundError(f"{unknown(store, name)}; --create makes a row for a plugin that has none")
-    return {}
+    return config or {}
 
 
-def _refuse_dotted(name: str, key: str, config: dict[str, Any], *, unset: bool = False) -> None:
-    """Raise InvalidConfigError for ``a.b`` if ``a`` is a stored object and ``a.b`` is not a key."""
+def _refuse_dotted(name: str, key: str, config: dict[str, Any], new: list[str]) -> None:
+    """Raise InvalidConfigError for ``a.b`` if ``a`` is a stored object and ``a.b`` is not a key.
+
+    The error shows the command that sets ``a`` with its keys other than ``b``, and with the new keys.
+    """
     outer, dot, inner = key.partition(".")
     if dot and key not in config and isinstance(config.get(outer), dict):
-        keys = {**config[outer], inner: None}
-        if unset:
-            del keys[inner]
+        keys = [each for each in config[outer] if each != inner] + new
         whole = ", ".join(f"{json.dumps(each)}: …" for each in keys)
         command = shlex.join(["config", "set", name, outer, f"{{{whole}}}"])
         raise InvalidConfigError(f"plugin {name!r}: {outer!r} is an object, which is set as a whole: {command}")

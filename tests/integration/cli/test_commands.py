@@ -342,7 +342,6 @@ def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: Plugi
     assert repository.get_all() == before
     assert run("import", "--prune", "--yes", "-", stdin=EMPTY).out.count("- ") == 4
     assert repository.get_all() == []
-    assert run("import", "--prune", "-", stdin=EMPTY).status == 0
 
 
 def test_diff_exits_with_1_on_a_difference(run: Run, file: str, repository: PluginConfigRepository) -> None:
@@ -355,7 +354,10 @@ def test_diff_exits_with_1_on_a_difference(run: Run, file: str, repository: Plug
 
 def test_unreadable_file_has_its_own_status(run: Run, tmp_path: Path) -> None:
     (tmp_path / "broken").write_text('{\n  "format": 1,\nx}')
-    for file, words in (("missing", "cannot read"), ("broken", "is refused: line 3, column 1: not JSON")):
+    for file, words in (
+        ("missing", "cannot read"),
+        ("broken", "not JSON: Expecting property name"),
+    ):
         for command, status in (("diff", 2), ("import", 1)):
             failed = run(command, str(tmp_path / file))
             assert (failed.status, failed.out) == (status, "")

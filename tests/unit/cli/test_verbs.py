@@ -71,24 +71,23 @@ def test_parse_value_returns_other_text_as_typed(text: str) -> None:
     assert verbs.parse_value(text) == text
 
 
-def test_enable_and_disable_return_the_rows(store: InMemoryPluginConfigStore) -> None:
-    assert verbs.disable(store, ["mail", "mail"]) == [store.get_by_name("mail")]
-    rows = verbs.enable(store, ["mail", "chat"], create=True)
+def test_set_status_returns_the_rows(store: InMemoryPluginConfigStore) -> None:
+    assert verbs.set_status(store, ["mail", "mail"], "disabled") == [store.get_by_name("mail")]
+    rows = verbs.set_status(store, ["mail", "chat"], "enabled", create=True)
     assert [(row.plugin_name, row.status) for row in rows] == [("chat", "enabled"), ("mail", "enabled")]
 
 
 @pytest.mark.parametrize("names", [["mail", "maul"], ["mail", "x" * 101]])
-def test_disable_changes_nothing_when_one_name_is_refused(store: InMemoryPluginConfigStore, names: list[str]) -> None:
+def test_set_status_changes_nothing_when_name_is_refused(store: InMemoryPluginConfigStore, names: list[str]) -> None:
     before = store.get_all()
     with pytest.raises((PluginNotFoundError, InvalidNameError)):
-        verbs.disable(store, names)
+        verbs.set_status(store, names, "disabled")
     assert store.get_all() == before
 
 
 def test_unknown_name_error_names_near_names_and_create(store: InMemoryPluginConfigStore) -> None:
-    for verb in (verbs.enable, verbs.disable):
-        with pytest.raises(PluginNotFoundError, match=r"'maul' is stored \(did you mean 'mail'\?\); --create"):
-            verb(store, ["maul"])
+    with pytest.raises(PluginNotFoundError, match=r"'maul' is stored \(did you mean 'mail'\?\); --create"):
+        verbs.set_status(store, ["maul"], "enabled")
     with pytest.raises(PluginNotFoundError, match="--create"):
         verbs.set_key(store, "maul", "key", 1)
 
@@ -96,9 +95,9 @@ def test_unknown_name_error_names_near_names_and_create(store: InMemoryPluginCon
 @pytest.mark.parametrize("create", [False, True])
 def test_names_joined_by_a_comma_are_refused(store: InMemoryPluginConfigStore, create: bool) -> None:
     with pytest.raises(PluginNotFoundError, match="separate names with blanks, 'mail chat'"):
-        verbs.enable(store, ["mail,chat"], create=create)
+        verbs.set_status(store, ["mail,chat"], "enabled", create=create)
     store.save("mail,chat", "disabled")
-    assert verbs.enable(store, ["mail,chat"])[0].status == "enabled"
+    assert verbs.set_status(store, ["mail,chat"], "enabled")[0].status == "enabled"
 
 
 def test_set_key_creates_a_disabled_row(store: InMemoryPluginConfigStore) -> None:
@@ -152,11 +151,6 @@ def test_unset_keys_returns_what_was_not_stored(store: InMemoryPluginConfigStore
     assert list(config_of(store)) == ["smtp"]
     assert verbs.unset_keys(store, "maul", ["port"]) == ["port"]
     assert store.get_by_name("maul") is None
-
-
-def test_delete_returns_whether_there_was_a_row(store: InMemoryPluginConfigStore) -> None:
-    assert verbs.delete(store, "mail")
-    assert not verbs.delete(store, "mail")
 
 
 def config_of(store: InMemoryPluginConfigStore) -> dict[str, Any]:

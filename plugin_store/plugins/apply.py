@@ -10,7 +10,7 @@ from plugin_store.errors import PluginStoreError
 from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
 
 from .managed import Managed
-from .plan import Plan, dependency_missing, make_plan
+from .plan import NOT_HERE, Plan, dependency_missing, make_plan
 from .plugin import PluginStatus
 
 # The origin of a change: a call of this manager, or a row in the store.
@@ -44,7 +44,7 @@ class Sync:
         plugins: Mapping[str, Managed],
         rows: Mapping[str, PluginConfig],
         *,
-        asked: Mapping[str, Callable[[], None]],
+        asked: Mapping[str, Callable[[], None]] | None = None,
         configured: str | None = None,
         retry_failed: bool = False,
     ) -> None:
@@ -52,11 +52,11 @@ class Sync:
         self.errors: dict[str, BaseException] = {}
         self._plugins = plugins
         self._rows = rows
-        self._asked = asked
+        self._asked = asked or {}
         self._configured = configured
         self._retry_failed = retry_failed
         self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
-        self._wanted = {name for name in plugins if name in asked or self._is_row(name, ENABLED)}
+        self._wanted = {name for name in plugins if name in self._asked or self._is_row(name, ENABLED)}
         self._blocked: dict[str, str] = {}
 
     def run(self) -> None:
@@ -130,15 +130,14 @@ class Sync:
     def _fill_report(self, plan: Plan) -> None:
         self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)
         for name, managed in self._plugins.items():
-            reason = None if managed.enabled else plan.skip.get(name)
             if self._is_row(name, DISABLED) and managed.plugin.status is PluginStatus.INITIALIZED:
                 managed.plugin.disable()  # the status shows the disabled row; no hook runs
             if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
                 self.report.failed[name] = managed.failure.text
-            else:
-                managed.skip(reason)
-                if reason is not None:
-                    self.report.skipped[name] = reason
+            elif name in plan.skip and not managed.enabled:
+                self.report.skipped[name] = plan.skip[name]
+        others = self._rows.keys() - self._plugins.keys()
+        self.report.skipped.update({name: NOT_HERE for name in sorted(others) if self._is_row(name, ENABLED)})
 
     def _plan(self) -> Plan:
         running = {name for name, managed in self._plugins.items() if managed.enabled}

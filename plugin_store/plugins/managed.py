@@ -41,7 +41,6 @@ class Managed:
         self.name = plugin.metadata.name
         self.failure: Failure | None = None
         self._note = note
-        self._skipped: str | None = None
         self._had_secret = False
 
     @property
@@ -157,12 +156,6 @@ class Managed:
         self.failure = Failure(text, row)
         self.plugin._status = PluginStatus.ERROR
         self._note("failed", self.name, reason=text)
-
-    def skip(self, reason: str | None) -> None:
-        """Log why the plugin is skipped, if the reason is new. None means that it is not skipped."""
-        if reason is not None and self._skipped != reason:
-            logger.warning("plugin %r is not enabled: %s", self.name, reason)
-        self._skipped = reason
 
     def _may_show_secret(self, config: Mapping[str, Any]) -> bool:
         """Return whether an error may show a secret of this config or of an earlier one."""

@@ -11,13 +11,12 @@ from .apply import SyncReport
 from .events import Event, EventDispatcher
 from .managed import RUNNING, Managed
 from .plugin import BasePlugin
-from .rows import KnownRows
 from .turn import Turn
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
-    from plugin_store.stores.model import PluginConfigStore
+    from plugin_store.stores.model import PluginConfig, PluginConfigStore
 
 
 class Registry:
@@ -29,7 +28,7 @@ class Registry:
         self._event_dispatcher = EventDispatcher() if event_dispatcher is None else event_dispatcher
         self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
         self._plugins: dict[str, Managed] = {}
-        self._rows = KnownRows(self._plugins)
+        self._rows: dict[str, PluginConfig] = {}  # as last read or written. Replaced, or changed by key
         self._report = SyncReport()
         self._turn = Turn()
 

@@ -220,13 +220,13 @@ def test_sync_reads_from_given_store() -> None:
 def test_log_names_enabled_row_without_plugin_once(caplog: pytest.LogCaptureFixture) -> None:
     store = stored(on="enabled", off="disabled")
     manager = restored(store, Recorder("mail"))
-    assert messages(caplog, logging.WARNING) == ["plugin 'on' has an enabled row, but is not registered here"]
+    assert messages(caplog, logging.WARNING) == ["plugin 'on' is not enabled: not registered and initialized here"]
     manager.sync()
     manager.enable_plugin("mail")
     assert messages(caplog, logging.WARNING) == []
     store.save("off", "enabled")
     manager.sync(names=["off"])
-    assert messages(caplog, logging.WARNING) == ["plugin 'off' has an enabled row, but is not registered here"]
+    assert messages(caplog, logging.WARNING) == ["plugin 'off' is not enabled: not registered and initialized here"]
     manager.disable_plugin("mail")
     assert rows(store) == {"on": ("enabled", {}), "off": ("enabled", {}), "mail": ("disabled", {})}
 

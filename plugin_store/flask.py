@@ -131,10 +131,9 @@ def _add_switch(verb: str, status: str) -> None:
             after = {row.plugin_name: row.status for row in verbs.read_all(store)[0]} | dict.fromkeys(names, status)
             for plugin in manager.get_all_plugins():
                 name = plugin.metadata.name
-                for other in plugin.metadata.dependencies or []:
-                    if after.get(name) == ENABLED and after.get(other) != ENABLED and {name, other} & {*names}:
-                        problem = f"plugin {name!r} depends on {other!r}, which would not be enabled"
-                        raise errors.DependencyError(problem)
+                for need in plugin.metadata.dependencies or []:
+                    if after.get(name) == ENABLED and after.get(need) != ENABLED and {name, need} & {*names}:
+                        raise errors.DependencyError(f"plugin {name!r} depends on {need!r}, which would not be enabled")
                 if status == ENABLED and name in names:
                     _check(manager, store, name, {})
             verbs.set_status(store, names, status, create=True)

@@ -25,7 +25,7 @@ from .database import database, stored, transaction
 from .migrate import migrate, pending
 from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
 from .transfer import PluginChange, diff_plugins, dump_plugins, import_plugins, load_plugins
-from .watch import watch
+from .watch import do_watch as do_watch
 
 OFF = "a plugin that the code enables by default comes back enabled; `plugin-store disable --create NAME` keeps it off"
 
@@ -81,7 +81,7 @@ def do_show(args: Namespace) -> Answer:
     return _either(args, values, text, notes)
 
 
-def _switch(args: Namespace) -> Answer:
+def do_enable(args: Namespace) -> Answer:
     status = ENABLED if args.run == "enable" else DISABLED
     with stored(args) as store:
         rows = verbs.set_status(store, args.names, status, args.create)
@@ -89,8 +89,7 @@ def _switch(args: Namespace) -> Answer:
     return _either(args, [_as_json(row, args) for row in rows], "".join(lines))
 
 
-do_enable = do_disable = _switch
-do_watch = watch
+do_disable = do_enable
 
 
 def do_delete(args: Namespace) -> Answer:
@@ -180,8 +179,8 @@ def _confirm(consequence: str) -> None:
 def _read_plugins(file: str) -> list[PluginConfig]:
     try:
         return load_plugins(sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes())
-    except (OSError, InvalidFileError) as exc:
-        raise InvalidFileError(f"cannot read {file!r}: {getattr(exc, 'strerror', exc)}") from exc
+    except OSError as exc:
+        raise InvalidFileError(f"cannot read {file!r}: {exc.strerror}") from exc
 
 
 def _difference(args: Namespace, plugins: list[PluginConfig], *, partial: bool = False) -> list[PluginChange]:

@@ -86,10 +86,8 @@ def _check_role(state: SchemaState) -> None:
     if state.read_only:
         raise MigrationError("the database takes no writes here: migrate on the primary, in a session that may write")
     if not state.may_create:
-        raise MigrationError(
-            f"the role {state.role!r} may not create tables in the schema {schema!r}: migrate as the owner of the "
-            f'schema, or run GRANT CREATE ON SCHEMA "{schema}" TO "{state.role}"'
-        )
+        cure = f'migrate as the owner of the schema, or run GRANT CREATE ON SCHEMA "{schema}" TO "{state.role}"'
+        raise MigrationError(f"the role {state.role!r} may not create tables in the schema {schema!r}: {cure}")
 
 
 def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaState) -> list[str]:

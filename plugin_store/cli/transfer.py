@@ -9,14 +9,14 @@ from typing import Any
 
 from psycopg.pq import TransactionStatus
 
-from plugin_store.errors import InvalidFileError, PluginStoreError, StoreError
+from plugin_store.errors import InvalidFileError, StoreError
 from plugin_store.stores.connections import new_cursor
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.postgres import PluginConfigRepository
 from plugin_store.stores.statements import load_statement
 from plugin_store.stores.time_limit import Connection
-from plugin_store.stores.validation import checked_many, dotted, same_json
+from plugin_store.stores.validation import checked_many, same_json
 
 from .output import hidden, printable, printable_lines
 from .verbs import refuse_constant, unique_keys
@@ -70,23 +70,18 @@ def load_plugins(text: str | bytes) -> list[PluginConfig]:
     Raises InvalidFileError for text that is not JSON, for unknown, missing or repeated keys, and for values that a
     store refuses. The message names the place.
     """
-    try:  # json.loads also reads UTF-16, which PowerShell writes
-        data = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
-    except (ValueError, RecursionError) as exc:
-        raise InvalidFileError(f"not JSON: {exc}") from None
-    _expect(data, ("$",), "format", "plugins")
-    if not same_json(data["format"], FORMAT):
-        raise InvalidFileError(f"$.format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")
-    _expect(data["plugins"], ("$", "plugins"))
-    rows = []
-    for name, plugin in sorted(data["plugins"].items()):
-        _expect(plugin, ("$", "plugins", name), "status", "config")
-        rows.append(PluginConfig(name, plugin["status"], plugin["config"]))
     try:
-        checked = checked_many(rows)
-    except PluginStoreError as exc:
-        raise InvalidFileError(str(exc)) from None
-    return [PluginConfig(*row) for row in checked]
+        data = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)  # UTF-16 is JSON too
+        _expect(data, "a file of plugins", "format", "plugins")
+        if not same_json(data["format"], FORMAT):
+            raise ValueError(f"its format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")
+        _expect(data["plugins"], "plugins")
+        for name, plugin in data["plugins"].items():
+            _expect(plugin, f"plugin {name!r}", "status", "config")
+        rows = [PluginConfig(name, **plugin) for name, plugin in sorted(data["plugins"].items())]
+        return [PluginConfig(*row) for row in checked_many(rows)]
+    except (ValueError, RecursionError) as exc:  # our errors about names, statuses and configs are ValueErrors
+        raise InvalidFileError(f"this is not a file of plugins: {exc}") from None
 
 
 def changes(old: Mapping[str, PluginConfig], new: Mapping[str, PluginConfig]) -> Iterator[PluginChange]:
@@ -148,8 +143,8 @@ def _flat(row: PluginConfig | None) -> dict[str, Any]:
     return {"status": row.status} | {f"config.{key}": value for key, value in row.config.items()}
 
 
-def _expect(value: Any, path: tuple[str, ...], *keys: str) -> None:
-    """Raise InvalidFileError unless the value is an object with exactly these keys. Without keys, any will do."""
+def _expect(value: Any, what: str, *keys: str) -> None:
+    """Raise ValueError unless the value is an object with exactly these keys. Without keys, any will do."""
     if not isinstance(value, dict) or (keys and value.keys() != set(keys)):
         exactly = f" with the keys {' and '.join(keys)}, and no others" if keys else ""
-        raise InvalidFileError(f"{dotted(path)} must be an object{exactly}")
+        raise ValueError(f"{what} must be an object{exactly}")

@@ -17,14 +17,9 @@ STATUSES = """exit status:
   3  the database is away"""
 
 
-def given(argument: str) -> str:
-    """Return an argument without the mark of ``parse``."""
-    return argument.removeprefix("\0")
-
-
 def typed(argument: str) -> str:
     """Return an argument as it was typed. UTF-8 arguments are read in any locale."""
-    return given(argument).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return argument.removeprefix("\0").encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _flag(help: str) -> dict[str, Any]:
@@ -39,8 +34,8 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "any_key": {"metavar": "KEY", "type": typed, "nargs": "?"},
     "keys": {"metavar": "KEY", "type": typed, "nargs": "+"},
     "value": {"metavar": "VALUE", "type": typed, "help": "the value, - for standard input"},
-    "file": {"metavar": "FILE", "type": given, "help": "the file, - for standard input"},
-    "command": {"nargs": argparse.REMAINDER, "type": given},
+    "file": {"metavar": "FILE", "type": typed, "help": "the file, - for standard input"},
+    "command": {"nargs": argparse.REMAINDER, "type": typed},
     "--check": _flag("print what is pending, change nothing"),
     "--create": _flag("create the row if the plugin has none"),
     "--dry-run": _flag("print what would change, change nothing"),
@@ -76,8 +71,7 @@ class _Parser(argparse.ArgumentParser):
         # The message repeats the wrong argument, which may be a password or a value.
         if any(part in message.lower() for part in ("://", "password", "@")):
             message = (
-                "an argument looks like a conninfo (not shown, because it may hold a password): "
-                "it belongs after --database, in quotes"
+                "an argument looks like a conninfo (hidden, for its password): it belongs after --database, in quotes"
             )
         elif message.startswith("unrecognized arguments: "):
             options = [word.partition("=")[0] for word in message.split() if word.startswith("-")]

@@ -19,7 +19,7 @@ from .output import Answer, local, plain, progress, say, write
 from .transfer import PluginChange, changes
 
 
-def watch(args: Namespace) -> Answer:
+def do_watch(args: Namespace) -> Answer:
     """Print each change of the table until a signal arrives or the reader closes the pipe.
 
     Changes within some milliseconds may be printed as one. After an outage, the missed changes are printed. Raises

@@ -356,7 +356,7 @@ def test_unreadable_file_has_its_own_status(run: Run, tmp_path: Path) -> None:
     (tmp_path / "broken").write_text('{\n  "format": 1,\nx}')
     for file, words in (
         ("missing", "cannot read"),
-        ("broken", "not JSON: Expecting property name"),
+        ("broken", "this is not a file of plugins: Expecting property name"),
     ):
         for command, status in (("diff", 2), ("import", 1)):
             failed = run(command, str(tmp_path / file))

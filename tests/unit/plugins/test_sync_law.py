@@ -3,191 +3,140 @@
 A service is operated at random, while other processes edit its rows and hooks and stores fail.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 from typing import Any
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from recorder import FailingStore, Recorder, events_of, started
+from recorder import FailingStore, Recorder, events_of, raising, rows, started
 
 from plugin_store import InMemoryPluginConfigStore, PluginManager, PluginStatus, PluginStoreError
 
-NEEDS = {"base": [], "left": ["base"], "right": ["base"], "top": ["left", "right"], "alone": [], "lost": ["gone"]}
+NEEDS = {"base": [], "left": ["base"], "right": ["base"], "top": ["left", "right"], "lost": ["gone"]}
 DEFAULTS = {"a": "default", "d": ["default"]}
+HOOKS = ["on_enable", "on_disable", "on_config_changed", "validate_config"]
+STORE_METHODS = ["get_all", "get_by_name", "save", "save_config", "update_config", "add"]
 
 
 class HookError(Exception):
     """What a hook raises."""
 
 
-names = st.sampled_from(sorted(NEEDS))
-statuses = st.sampled_from(["enabled", "disabled"])
-configs = st.dictionaries(st.sampled_from("abc"), st.sampled_from([0, 1, True, [1], "refused"]), max_size=2)
-hooks = st.sampled_from(["on_enable", "on_disable", "on_config_changed", "validate_config"])
 ERRORS = (HookError, ValueError, SystemExit, KeyboardInterrupt)
-failing_hooks = st.dictionaries(st.tuples(names, hooks), st.sampled_from(ERRORS), max_size=3)
-failing_calls = st.sets(st.sampled_from(["get_all", "get_by_name", "save", "save_config", "update_config", "add"]))
-sometimes_failing_calls = st.just(set()) | failing_calls
+Config = dict[str, Any]
+other_process = InMemoryPluginConfigStore
+
+# What happens in a life. Each of these takes the life, the name of a plugin and a config.
+STEPS: dict[str, Callable[["Life", str, Config], object]] = {
+    "enable": lambda life, name, config: life.manager.enable_plugin(name),
+    "disable": lambda life, name, config: life.manager.disable_plugin(name),
+    "defaults": lambda life, name, config: life.manager.enable_defaults(name, "left"),
+    "save": lambda life, name, config: life.manager.save_config(name, config),
+    "update": lambda life, name, config: life.manager.update_config(name, config, remove={"a", "b"} - config.keys()),
+    "set": lambda life, name, config: life.plugins[name].set_config("pending", len(config)),
+    "sync": lambda life, name, config: life.manager.sync(),
+    "sync two": lambda life, name, config: life.manager.sync(names=[name, "base"]),
+    "retry": lambda life, name, config: life.manager.sync(retry_failed=True),
+    "restart": lambda life, name, config: life.restart(),
+    "other enables": lambda life, name, config: other_process.save(life.store, name, "enabled"),
+    "other disables": lambda life, name, config: other_process.save(life.store, name, "disabled"),
+    "other saves": lambda life, name, config: other_process.save_config(life.store, name, config),
+    "other deletes": lambda life, name, config: life.store.delete(name),
+}
 
 
-def is_refused(config: dict[str, Any]) -> bool:
-    return "refused" in config.values()
+class Life:
+    """One process of the service, and what happens to it."""
 
-
-class Life(RuleBasedStateMachine):
-    """One process of the service, ``other`` processes that edit rows, and restarts."""
-
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, random: Random) -> None:
+        self.random = random
         self.store = FailingStore()
-        self.start()
+        self.restart()
 
-    def start(self) -> None:
-        self.plugins = self.new_plugins()
-        self.manager = started(self.store, *self.plugins.values(), **DEFAULTS)
-        self.events = events_of(self.manager)
-
-    def new_plugins(self) -> dict[str, Recorder]:
-        plugins = {name: Recorder(name, *needs) for name, needs in NEEDS.items()}
-        for plugin in plugins.values():
-            plugin.parse = self.parse_for(plugin)
-        return plugins
-
-    def parse_for(self, plugin: Recorder) -> Callable[[dict[str, Any]], Any]:
-        def parse(config: dict[str, Any]) -> list[str]:
-            plugin.then.get("validate_config", bool)()
-            if is_refused(config):
-                raise ValueError("refused")
-            return sorted(config)
-
-        return parse
-
-    def attempt(
-        self, call: Callable[[], object], broken: dict[tuple[str, str], type[BaseException]], fails: Iterable[str]
-    ) -> bool:
-        """Make the call while hooks and the store fail. Return whether it did not raise."""
-        for (name, hook), error in broken.items():
-            self.plugins[name].then[hook] = raiser(error)
-        self.store.fails = set(fails)
-        try:
-            call()
-        except (PluginStoreError, *ERRORS):
-            return False
-        finally:
-            self.store.fails = set()
-            for plugin in self.plugins.values():
-                plugin.then.clear()
-        return True
-
-    def row(self, name: str) -> tuple[str, dict[str, Any]] | None:
-        row = self.store.get_by_name(name)
-        return None if row is None else (row.status, row.config)
-
-    @rule(name=names, broken=failing_hooks, fails=sometimes_failing_calls)
-    def enable(self, name: str, broken: Any, fails: set[str]) -> None:
-        if self.attempt(lambda: self.manager.enable_plugin(name), broken, fails):
-            assert self.manager.is_enabled(name)
-            row = self.row(name)
-            assert row is not None and row[0] == "enabled"
-
-    @rule(name=names, broken=failing_hooks, fails=sometimes_failing_calls)
-    def disable(self, name: str, broken: Any, fails: set[str]) -> None:
-        if self.attempt(lambda: self.manager.disable_plugin(name), broken, fails):
-            assert not self.manager.is_enabled(name)
-            row = self.row(name)
-            assert row is not None and row[0] == "disabled"
-
-    @rule(chosen=st.lists(names, max_size=3), broken=failing_hooks, fails=sometimes_failing_calls)
-    def enable_defaults(self, chosen: list[str], broken: Any, fails: set[str]) -> None:
-        self.attempt(lambda: self.manager.enable_defaults(*chosen), broken, fails)
-
-    @rule(name=names, config=configs, broken=failing_hooks, fails=sometimes_failing_calls)
-    def save_config(self, name: str, config: dict[str, Any], broken: Any, fails: set[str]) -> None:
-        if self.attempt(lambda: self.manager.save_config(name, config), broken, fails):
-            assert self.plugins[name]._config == DEFAULTS | config
-
-    @rule(name=names, config=configs, broken=failing_hooks, fails=sometimes_failing_calls)
-    def update_config(self, name: str, config: dict[str, Any], broken: Any, fails: set[str]) -> None:
-        self.attempt(lambda: self.manager.update_config(name, config, remove={"a", "b"} - config.keys()), broken, fails)
-
-    @rule(name=names, value=st.sampled_from([1, 2]))
-    def set_config(self, name: str, value: int) -> None:
-        self.plugins[name].set_config("pending", value)
-
-    @rule(
-        chosen=st.none() | st.lists(names, max_size=3), retry=st.booleans(), broken=failing_hooks,
-        fails=sometimes_failing_calls,
-    )  # fmt: skip
-    def sync(self, chosen: list[str] | None, retry: bool, broken: Any, fails: set[str]) -> None:
-        self.attempt(lambda: self.manager.sync(names=chosen, retry_failed=retry), broken, fails)
-
-    @rule(name=names, status=statuses, config=st.none() | configs)
-    def other_saves(self, name: str, status: str, config: dict[str, Any] | None) -> None:
-        InMemoryPluginConfigStore.save(self.store, name, status)
-        if config is not None:
-            InMemoryPluginConfigStore.save_config(self.store, name, config)
-
-    @rule(name=names)
-    def other_deletes(self, name: str) -> None:
-        self.store.delete(name)
-
-    @rule()
     def restart(self) -> None:
-        self.start()
+        self.manager, self.plugins = self.new_process()
+        self.events = events_of(self.manager)
         self.manager.load_persisted_state()
 
-    @rule()
-    def compare_with_fresh_process(self) -> None:
-        self.manager.sync(retry_failed=True)
-        plugins = self.new_plugins()
-        fresh = started(self.store, *plugins.values(), **DEFAULTS)
-        report = fresh.load_persisted_state()
-        ours = self.manager.last_report
-        assert (ours.restored, ours.skipped.keys()) == (report.restored, report.skipped.keys())
-        assert enabled(self.manager) == enabled(fresh) == sorted(report.restored)
-        for name, plugin in plugins.items():
-            row = self.row(name)
-            if row is None or not is_refused(row[1]):
-                assert without_pending(self.plugins[name]._config) == without_pending(plugin._config)
+    def new_process(self) -> tuple[PluginManager, dict[str, Recorder]]:
+        plugins = {name: Recorder(name, *needs) for name, needs in NEEDS.items()}
+        for plugin in plugins.values():
+            plugin.parse = parser_of(plugin)
+        return started(self.store, *plugins.values(), **DEFAULTS), plugins
 
-    @invariant()
-    def hooks_ran_in_legal_order(self) -> None:
+    def one_step(self) -> None:
+        """Do a step at random, while some hooks and methods of the store fail. Check what it promises."""
+        what, name = self.random.choice([*STEPS]), self.random.choice([*NEEDS])
+        config = {key: self.random.choice([0, 1, True, [1], "refused"]) for key in self.some("abc", 0.3)}
+        self.store.fails = {*self.some(STORE_METHODS, 0.05)}
+        broken = {hook: self.random.choice(ERRORS) for hook in self.some(HOOKS, 0.1)}
+        for plugin in self.some(self.plugins.values(), 0.5):
+            plugin.then = {hook: raising(error()) for hook, error in broken.items()}
+        print(what, name, config, "while these fail:", self.store.fails, broken)  # pytest shows it if the test fails
+        try:
+            STEPS[what](self, name, config)
+            succeeded = True
+        except (PluginStoreError, *ERRORS):
+            succeeded = False
+        self.store.fails = set()
+        for plugin in self.plugins.values():
+            plugin.then.clear()
+        if succeeded and what in ("enable", "disable"):
+            assert self.manager.is_enabled(name) == (what == "enable")
+            assert rows(self.store)[name][0] == f"{what}d"
+        if succeeded and what == "save":
+            assert self.plugins[name]._config == DEFAULTS | config
+
+    def some(self, things: Any, probability: float) -> list[Any]:
+        return [thing for thing in things if self.random.random() < probability]
+
+    def check(self) -> None:
+        """Hooks ran in a legal order, dependencies are enabled, and events tell what is enabled."""
         for name, plugin in self.plugins.items():
             assert plugin.illegal == []
             assert self.manager.is_enabled(name) == (plugin.status is PluginStatus.ENABLED) == plugin.running
+            assert not plugin.running or set(NEEDS[name]) <= enabled(self.manager)
+            turns = [event for event, other in self.events if other == name and event in ("enabled", "disabled")]
+            assert all(one != other for one, other in pairwise(["disabled", *turns]))
+            assert (turns[-1:] == ["enabled"]) == plugin.running
 
-    @invariant()
-    def dependencies_are_enabled(self) -> None:
-        for name in enabled(self.manager):
-            assert set(NEEDS[name]) <= set(enabled(self.manager))
-
-    @invariant()
-    def events_tell_what_is_enabled(self) -> None:
-        told = {name: event for event, name in self.events if event in ("enabled", "disabled")}
-        assert sorted(name for name, event in told.items() if event == "enabled") == enabled(self.manager)
-        for name in NEEDS:
-            turns = [event for event, plugin in self.events if plugin == name and event in ("enabled", "disabled")]
-            assert all(one != other for one, other in pairwise(turns))
-
-
-def raiser(error: type[BaseException]) -> Callable[[], None]:
-    def hook() -> None:
-        raise error
-
-    return hook
+    def compare_with_fresh_process(self) -> None:
+        ours = self.manager.sync(retry_failed=True)
+        fresh, plugins = self.new_process()
+        report = fresh.load_persisted_state()
+        assert (ours.restored, ours.skipped.keys()) == (report.restored, report.skipped.keys())
+        assert enabled(self.manager) == enabled(fresh) == set(report.restored)
+        stored = rows(self.store)
+        for name, plugin in plugins.items():
+            if "refused" not in stored.get(name, ("", {}))[1].values():
+                assert without_pending(self.plugins[name]._config) == without_pending(plugin._config)
 
 
-def enabled(manager: PluginManager) -> list[str]:
-    return sorted(plugin.metadata.name for plugin in manager.get_enabled_plugins())
+def parser_of(plugin: Recorder) -> Callable[[Config], list[str]]:
+    def parse(config: Config) -> list[str]:
+        plugin.then.get("validate_config", bool)()
+        if "refused" in config.values():
+            raise ValueError("refused")
+        return sorted(config)
+
+    return parse
 
 
-def without_pending(config: dict[str, Any]) -> dict[str, Any]:
+def enabled(manager: PluginManager) -> set[str]:
+    return {plugin.metadata.name for plugin in manager.get_enabled_plugins()}
+
+
+def without_pending(config: Config) -> Config:
     return {key: value for key, value in config.items() if key != "pending"}
 
 
 def test_sync_leaves_process_as_fresh_one() -> None:
-    run_state_machine_as_test(
-        Life, settings=settings(max_examples=60, stateful_step_count=20, deadline=None, database=None)
-    )
+    for seed in range(300):
+        print(f"life {seed}:")
+        life = Life(Random(seed))
+        for _ in range(2 + seed // 10):
+            life.one_step()
+            life.check()
+            if life.random.random() < 0.2:
+                life.compare_with_fresh_process()
+                life.check()

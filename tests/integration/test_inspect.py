@@ -14,7 +14,7 @@ import pytest
 from plugin_store import PluginConfigRepository
 
 INSPECT = Path(__file__).parents[2] / "sql" / "inspect"
-NAMES = ["odd", "overview", "plugin", "recent", "settings"]
+FILES = sorted(INSPECT.iterdir())
 
 # The rows of the samples: name, status, config, hours since the row was made, and since it changed.
 ROWS = [
@@ -54,14 +54,9 @@ def undated(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-def test_there_is_a_test_for_each_file() -> None:
-    assert sorted(path.stem for path in INSPECT.iterdir()) == NAMES
-
-
 @pytest.mark.usefixtures("rows")
-@pytest.mark.parametrize("name", NAMES)
-def test_each_opens_with_what_it_answers_and_prints_what_its_sample_shows(name: str, psql: Psql) -> None:
-    path = INSPECT / f"{name}.sql"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_file_prints_what_its_sample_shows(path: Path, psql: Psql) -> None:
     opening, _, rest = path.read_text(encoding="utf-8").partition("\n")
     assert re.match(r"-- [A-Z]", opening)
     command = re.search(r'--   psql "\$DATABASE_URL" (.*)', rest)
@@ -71,12 +66,9 @@ def test_each_opens_with_what_it_answers_and_prints_what_its_sample_shows(name: 
     assert undated(done.stdout) == undated("\n".join(sample(path)))
 
 
-def test_plugin_asks_for_a_name_that_is_not_given(psql: Psql) -> None:
+def test_plugin_needs_a_name(psql: Psql, connection: psycopg.Connection[Any]) -> None:
     done = psql("-f", str(INSPECT / "plugin.sql"))
     assert (done.stdout, "psql -v plugin=NAME" in done.stderr) == ("", True)
-
-
-def test_a_name_with_a_quote_is_a_name(psql: Psql, connection: psycopg.Connection[Any]) -> None:
     connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('it''s')")
     assert "it's" in psql("-v", "plugin=it's", "-f", str(INSPECT / "plugin.sql")).stdout
 
@@ -92,7 +84,7 @@ def test_a_name_with_a_quote_is_a_name(psql: Psql, connection: psycopg.Connectio
         ("x", {"a": [{"$file": "f", "b": 1}]}, "malformed"),
     ],
 )
-def test_what_looks_odd(
+def test_odd_row_is_named(
     psql: Psql, repository: PluginConfigRepository, name: str, config: dict[str, Any], found: str
 ) -> None:
     repository.save(name, "disabled", config)
@@ -100,29 +92,16 @@ def test_what_looks_odd(
     assert found in done.stdout and "(1 row)" in done.stdout, done.stderr
 
 
-def test_stamps_that_cannot_be_are_odd(psql: Psql, connection: psycopg.Connection[Any]) -> None:
-    connection.execute(
-        """INSERT INTO plugin_config (plugin_name, status, enabled_at, disabled_at, updated_at)
-           VALUES ('x', 'enabled', now() - interval '2 days', now(), now() + interval '1 hour')"""
-    )
-    done = psql("-f", str(INSPECT / "odd.sql"))
-    assert "in the future" in done.stdout and "contradict the status" in done.stdout
-
-
-def test_what_is_right_is_not_odd(psql: Psql, connection: psycopg.Connection[Any]) -> None:
+def test_impossible_stamps_are_odd(psql: Psql, connection: psycopg.Connection[Any]) -> None:
     connection.execute(
         """INSERT INTO plugin_config (plugin_name, config)
            VALUES ('x', '{"password": {"$file": "/run/secrets/x"}, "list": [{"$env": "A"}], "deep": {"text": "x"}}')"""
     )
     connection.execute("UPDATE plugin_config SET status = 'enabled'")
     assert "(0 rows)" in psql("-f", str(INSPECT / "odd.sql")).stdout
-
-
-def test_the_table_explains_itself(psql: Psql) -> None:
-    described = psql("-c", r"\d+ plugin_config").stdout
-    for words in (
-        "What the operator wants: enabled or disabled",
-        "laid over the defaults",
-        "it is the version of the row",
-    ):
-        assert words in described
+    connection.execute(
+        """INSERT INTO plugin_config (plugin_name, status, enabled_at, disabled_at, updated_at)
+           VALUES ('y', 'enabled', now() - interval '2 days', now(), now() + interval '1 hour')"""
+    )
+    done = psql("-f", str(INSPECT / "odd.sql"))
+    assert "in the future" in done.stdout and "contradict the status" in done.stdout

@@ -32,18 +32,10 @@ def test_plugin_config_name_is_unique(connection: psycopg.Connection[Any]) -> No
         connection.execute(insert)
 
 
-def test_a_new_plugin_config_has_no_id_and_no_timestamps() -> None:
-    config = PluginConfig(plugin_name="test")
-    assert {getattr(config, name) for name in COLUMNS - {"plugin_name", "status", "config"}} == {None}
-
-
-def test_each_plugin_config_has_a_config_of_its_own() -> None:
+def test_new_plugin_config_is_unstored_and_frozen() -> None:
     one, other = PluginConfig(plugin_name="one"), PluginConfig(plugin_name="other")
+    assert {getattr(one, name) for name in COLUMNS - {"plugin_name", "status", "config"}} == {None}
     one.config["key"] = "value"
     assert other.config == {}
-
-
-def test_a_plugin_config_is_frozen() -> None:
-    config = PluginConfig(plugin_name="test")
     with pytest.raises(FrozenInstanceError):
-        config.status = "enabled"  # type: ignore[misc]  # what is being tested
+        one.status = "enabled"  # type: ignore[misc]  # what is being tested

@@ -21,7 +21,7 @@ from relay import Relay
 from watching import end_sessions, following, service_on, sessions, syncs, watcher_threads
 from workers import fresh_state, made_up_pid, pgbouncer, wait_until
 
-from plugin_store import PluginConfigRepository, PluginWatcher
+from plugin_store import PluginConfigRepository
 from plugin_store.cli.migrate import migrate
 
 Connection = psycopg.Connection[Any]
@@ -193,21 +193,6 @@ def test_watcher_says_that_table_hides_another(
 
 
 # -- what it cannot read -------------------------------------------------------------------------
-
-
-def test_watcher_says_that_there_is_no_table(
-    empty_url: str, service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "plugin_store")
-    with PluginWatcher(service.manager, empty_url) as watcher:
-        assert wait_until(lambda: "plugin-store migrate" in (watcher.problem or ""))
-        assert not watcher.healthy
-        migrate(empty_url)
-        assert wait_until(lambda: watcher.healthy)
-    assert [message.partition(":")[0] for message in logged(caplog, logging.INFO)] == [
-        "not following plugin_config, trying again",
-        "following plugin_config again",
-    ]
 
 
 TROUBLE = {

@@ -16,14 +16,11 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Databases
-from hypothesis import settings
 from psycopg_pool import ConnectionPool
 from servers import Server, roomy_memory_folder
 
 from plugin_store import PluginConfigRepository
 from plugin_store.sandbox.embedded import EmbeddedPostgres
-
-settings.register_profile("long", max_examples=2_000)  # for tests/faults/test_fuzz.py: --hypothesis-profile=long
 
 # What a developer's shell sets must not lead a test to a database of theirs.
 for variable in [name for name in os.environ if name.startswith("PG")] + ["DATABASE_URL", "FLASK_APP"]:

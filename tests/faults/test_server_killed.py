@@ -6,80 +6,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-import pytest
-from crashing import CrashingServer, Writers
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from recorder import Service
-from workers import PLUGINS, wait_until
+from watching import following, service_on
+from workers import OwnServer, wait_until
+from writers import Writers
 
-from plugin_store import PluginConfigRepository, PluginWatcher
-from plugin_store.cli.migrate import migrate
+from plugin_store import PluginConfigRepository
 
-KILLS = 20
+KILLS = 10
 WRITERS = 8
 
 
-@pytest.fixture
-def crashing() -> Iterator[CrashingServer]:
-    with CrashingServer() as server:
-        migrate(server.url)
-        yield server
-
-
 @contextmanager
-def following(url: str) -> Iterator[Service]:
-    """Give a service that is kept in step by a watcher."""
-    with PluginConfigRepository.open(url, timeout=2) as repository:
-        service = Service(repository, PLUGINS)
-        with PluginWatcher(service.manager, url):
-            yield service
+def in_use(url: str) -> Iterator[tuple[Writers, Service, PluginConfigRepository]]:
+    """Give threads that write all the time, and a service that follows."""
+    with PluginConfigRepository.open(url, max_size=WRITERS + 1, timeout=2) as repository:
+        service = service_on(repository)
+        with following(service, url), Writers(repository, WRITERS) as writers:
+            yield writers, service, repository
 
 
-def follows(service: Service, repository: PluginConfigRepository, number: int) -> bool:
-    """Change something, and return whether the service learns of it before a resync tells it."""
+def all_go_on(writers: Writers, service: Service, repository: PluginConfigRepository, number: int) -> None:
+    """Return when the threads have written more, and the service has followed a change before a resync."""
+    writers.go_on()
     repository.save("a", "enabled", {"number": number})
-    return wait_until(lambda: service["a"].get_config("number") == number, 25)
+    assert wait_until(lambda: service["a"].get_config("number") == number, 25)
 
 
-def test_a_server_killed_20_times_under_8_writers_loses_nothing_that_was_acknowledged(crashing: CrashingServer) -> None:
-    with (
-        following(crashing.url) as service,
-        PluginConfigRepository.open(crashing.url, min_size=WRITERS, max_size=WRITERS, timeout=2) as repository,
-        Writers(repository, WRITERS) as writers,
-    ):
+def test_acknowledged_saves_survive_killed_server(own_server: OwnServer) -> None:
+    with in_use(own_server.url) as all_users:
         for number in range(KILLS):
-            writers.go_on()  # so the pool has recovered
-            assert follows(service, repository, number)  # so has the watcher
-            crashing.kill()
-            crashing.start()
-        writers.go_on()
-        assert follows(service, repository, KILLS)
-    assert sum(writers.refused) > 0
+            all_go_on(*all_users, number)
+            own_server.kill()
+            own_server.start()
+        all_go_on(*all_users, KILLS)
+        assert sum(all_users[0].refused) > 0
 
 
-def test_no_acknowledged_save_is_lost_when_a_synchronous_standby_takes_over(crashing: CrashingServer) -> None:
-    with crashing.standby() as standby, psycopg.connect(crashing.url, autocommit=True) as connection:
+def test_acknowledged_saves_survive_failover(own_server: OwnServer) -> None:
+    with own_server.standby() as standby, psycopg.connect(own_server.url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         connection.execute("SELECT pg_reload_conf()")
-        assert wait_until(
-            lambda: connection.execute("SELECT sync_state FROM pg_stat_replication").fetchall() == [("sync",)]
-        )
-        both = both_of(crashing.url, standby)
-        with (
-            following(both) as service,
-            PluginConfigRepository.open(both, min_size=WRITERS, max_size=WRITERS, timeout=2) as repository,
-            Writers(repository, WRITERS) as writers,
-        ):
-            writers.go_on(50)
-            crashing.kill()
-            assert wait_until(lambda: sum(writers.refused) > 0)
+        state = "SELECT sync_state FROM pg_stat_replication"
+        assert wait_until(lambda: connection.execute(state).fetchall() == [("sync",)])
+        ports = ",".join(str(conninfo_to_dict(url)["port"]) for url in (own_server.url, standby))
+        host = "127.0.0.1,127.0.0.1"
+        both = make_conninfo(own_server.url, host=host, port=ports, target_session_attrs="read-write")
+        with in_use(both) as all_users:
+            all_go_on(*all_users, 0)
+            own_server.kill()
+            assert wait_until(lambda: sum(all_users[0].refused) > 0)
             with psycopg.connect(standby, autocommit=True) as promoting:
                 promoting.execute("SELECT pg_promote()")
-            writers.go_on(50)
-            assert follows(service, repository, 1)
-
-
-def both_of(primary: str, standby: str) -> str:
-    """Return a conninfo that leads to whichever of the two takes writes."""
-    ports = ",".join(str(conninfo_to_dict(url)["port"]) for url in (primary, standby))
-    return make_conninfo(primary, host="127.0.0.1,127.0.0.1", port=ports, target_session_attrs="read-write")
+            all_go_on(*all_users, 1)

@@ -1,121 +1,96 @@
-"""A process is killed while it writes: the table is as before or as after, and the next process finds its way."""
+"""A process is killed while it writes: the table has each change as a whole or not at all.
+
+Run as a program with the URL of a database and a number, this file makes changes without end, from this number on. It
+prints the number of each change before it makes the change.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import cycle
-from pathlib import Path
+from itertools import count
 from typing import Any
 
 import psycopg
-import victim
+from recorder import Service
 from workers import environment, wait_until
 
-KILLS = 50
+from plugin_store import PluginConfig, PluginConfigRepository, import_plugins
+
+KILLS = 30
+NAMES = [f"plugin {number}" for number in range(300)]
+Table = dict[str, tuple[str, int]]
 
 
-class Victim:
-    """A process that runs victim.py; a context manager that kills it."""
-
-    def __init__(self, url: str) -> None:
-        here = Path(victim.__file__)
-        path = os.pathsep.join([environment()["PYTHONPATH"], str(here.parents[1])])
-        self._process = subprocess.Popen(
-            [sys.executable, here, f"{url}&application_name=victim"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment(PYTHONPATH=path),
-        )
-
-    def tell(self, what: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        assert self._process.stdout is not None
-        return json.loads(self._process.stdout.readline())
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate(timeout=30)
+def change(service: Service, repository: PluginConfigRepository, number: int) -> None:
+    """Enable a plugin, save many rows, disable the plugin, or import and prune rows."""
+    if number % 4 in (0, 2):
+        service["switched"].set_config("number", number)
+        switch = service.manager.enable_plugin if number % 4 == 0 else service.manager.disable_plugin
+        switch("switched")
+        return
+    rows = [PluginConfig(name, status, {"number": n}) for name, (status, n) in after({}, number).items()]
+    if number % 4 == 1:
+        repository.save_many(rows)
+    else:
+        with psycopg.connect(sys.argv[1], autocommit=True) as connection:
+            import_plugins(connection, rows, prune=True)
 
 
-@contextmanager
-def victims(url: str) -> Iterator[Iterator[Victim]]:
-    """Give fresh processes, the next of which is made ready while the last one is used."""
-    made = [Victim(url)]
-
-    def fresh() -> Iterator[Victim]:
-        while True:
-            made.append(Victim(url))
-            assert made[-2].answer() == "ready"
-            yield made[-2]
-
-    try:
-        yield fresh()
-    finally:
-        for each in made:
-            each.kill()
+def after(before: Table, number: int) -> Table:
+    """Return the rows after this change."""
+    match number % 4:
+        case 0:
+            return before | {"switched": ("enabled", number)}
+        case 1:
+            return before | dict.fromkeys(NAMES, ("disabled", number))
+        case 2:
+            return before | {"switched": ("disabled", number)}
+    imported = [*NAMES[::2], *(f"{number} {n}" for n in range(100))]
+    return {"switched": ("enabled", number)} | dict.fromkeys(imported, ("disabled", number))
 
 
-def table(connection: psycopg.Connection[Any]) -> victim.Table:
-    """Return what is stored once no session of a victim is left that might still write."""
-    sessions = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'victim' AND datname = current_database()"
-    assert wait_until(lambda: connection.execute(sessions).fetchall() == [], 30)
-    rows = connection.execute("SELECT plugin_name, status, (config ->> 'number')::int FROM plugin_config")
-    return {name: (status, number) for name, status, number in rows}
+def kill_a_writer(url: str, first: int, seconds: float) -> int:
+    """Kill a process this long after it has begun. Return the number of its last change."""
+    command = [sys.executable, __file__, f"{url}&application_name=writer", str(first)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        time.sleep(seconds)
+        process.kill()
+        return int([*lines, *process.stdout.readlines()][-1])
 
 
-def restored(stored: victim.Table) -> dict[str, str]:
-    """Return the state of a process that has restored these rows."""
-    state = dict.fromkeys(victim.PLUGINS, "not enabled {}")
-    for name, (status, number) in stored.items():
-        if name in state:
-            state[name] = f"""{status.replace("disabled", "not enabled")} {{"number": {number}}}"""
-    return state
+def test_killed_process_leaves_whole_changes(database_url: str, connection: psycopg.Connection[Any]) -> None:
+    running = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'writer' AND datname = current_database()"
+    query = "SELECT plugin_name, status, (config ->> 'number')::int FROM plugin_config"
+    dice, first, stored, outcomes = random.Random(5), 0, Table(), set()
+    for _ in range(KILLS):
+        last = kill_a_writer(database_url, first, dice.uniform(0, 0.1))
+        assert wait_until(lambda: connection.execute(running).fetchall() == [], 30)
+        for number in range(first, last):
+            stored = after(stored, number)
+        possible = {"undone": stored, "done": after(stored, last)}
+        stored = {name: (status, number) for name, status, number in connection.execute(query)}
+        assert stored in possible.values(), last
+        outcomes |= {outcome for outcome, rows in possible.items() if rows == stored}
+        first = last + 1
+        # The next process restores.
+        service = Service(PluginConfigRepository(connection), {"switched": ()})
+        enabled = {name for name, (status, _) in stored.items() if status == "enabled"} & {"switched"}
+        assert (service.enabled, service.report.failed) == (enabled, {})
+    assert outcomes == {"undone", "done"}
 
 
-def test_a_process_killed_50_times_leaves_the_table_as_before_or_as_after(
-    database_url: str, connection: psycopg.Connection[Any]
-) -> None:
-    dice = random.Random(5)
-    with victims(database_url) as fresh:
-        # How long each takes, where nothing disturbs it: when to kill is drawn from somewhat more.
-        takes: dict[str, float] = {}
-        first = next(fresh)
-        first.tell("restore")
-        assert first.answer() == [restored({}), {}]
-        for number, name in enumerate([*victim.OPERATIONS, *victim.OPERATIONS]):
-            began = time.perf_counter()
-            first.tell([name, number])
-            assert first.answer() == "done"
-            takes[name] = time.perf_counter() - began
-        first.kill()
-        stored = table(connection)
-        seen = {"before": 0, "after": 0}
-        for number, name in zip(range(100, 100 + KILLS), cycle(victim.OPERATIONS), strict=False):
-            process = next(fresh)
-            process.tell("restore")
-            assert process.answer() == [restored(stored), {}]
-            process.tell([name, number])
-            time.sleep(dice.uniform(0, 1.2 * takes[name]))
-            process.kill()
-            before, stored = stored, table(connection)
-            after = victim.OPERATIONS[name].makes(before, number)
-            assert stored in (before, after), (name, number)
-            seen["before" if stored == before else "after"] += 1
-            # Both are to be seen, at whatever pace a busy machine goes by now.
-            takes[name] *= 1.5 if stored == before else 1 / 1.5
-        last = next(fresh)
-        last.tell("restore")
-        assert last.answer() == [restored(stored), {}]
-    assert min(seen.values()) >= KILLS / 10, seen
+def main(url: str, first: int) -> None:
+    with PluginConfigRepository.open(url) as repository:
+        service = Service(repository, {"switched": ()})
+        for number in count(first):
+            print(number, flush=True)
+            change(service, repository, number)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -17,9 +17,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from recorder import Service
-from relay import Relay
+from relay import Relay, made_up_pid
 from watching import end_sessions, following, service_on, sessions, syncs, watcher_threads
-from workers import fresh_state, made_up_pid, pgbouncer, wait_until
+from workers import fresh_state, pgbouncer, wait_until
 
 from plugin_store import PluginConfigRepository
 from plugin_store.cli.migrate import migrate
@@ -164,7 +164,10 @@ PATHS: dict[str, tuple[Callable[[str, Path], AbstractContextManager[Any]], str]]
         "the server refuses LISTEN: syntax error",
     ),
     "PgBouncer": (pgbouncer, "there is a connection pooler before the server"),
-    "another pooler": (lambda url, _: made_up_pid(url), "there is a connection pooler before the server"),
+    "another pooler": (
+        lambda url, _: Relay(url, to_client=made_up_pid),
+        "there is a connection pooler before the server",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import socket
 import struct
 import threading
@@ -13,6 +14,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27
 DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)  # a socket filter of one instruction: keep nothing
+Change = Callable[[bytes], bytes]
 
 
 class Relay:
@@ -20,14 +22,13 @@ class Relay:
 
     ``silence()`` passes nothing on, as a stopped proxy does. ``drop_packets()`` drops what clients send,
     as a dead network does (Linux). ``refuse()`` closes all connections and takes no new ones. ``restore()`` ends all
-    three. ``to_server`` changes the bytes that clients send.
+    three. ``to_server`` and ``to_client`` change the bytes that pass. If they raise OSError, the connection closes.
     """
 
-    def __init__(self, url: str, to_server: Callable[[bytes], bytes] = bytes) -> None:
+    def __init__(self, url: str, to_server: Change = bytes, to_client: Change = bytes) -> None:
         self._target = {key: str(value) for key, value in conninfo_to_dict(url).items()}
-        self._to_server = to_server
+        self._to_server, self._to_client = to_server, to_client
         self._flows = threading.Event()
-        self._flows.set()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._port = 0
         self._listening: socket.socket | None = None
@@ -82,7 +83,7 @@ class Relay:
             while True:
                 client, server = listening.accept()[0], self._connect()
                 self._pairs.append((client, server))
-                for way in ((client, server, self._to_server), (server, client, bytes)):
+                for way in ((client, server, self._to_server), (server, client, self._to_client)):
                     threading.Thread(target=self._pump, args=way, daemon=True).start()
 
     def _connect(self) -> socket.socket:
@@ -93,7 +94,7 @@ class Relay:
         server.connect(f"{host}/.s.PGSQL.{port}")
         return server
 
-    def _pump(self, source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, change: Change) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 self._flows.wait(60)
@@ -101,6 +102,11 @@ class Relay:
         self._flows.wait(60)
         _shut(source, sink)
         source.close()
+
+
+def made_up_pid(data: bytes) -> bytes:
+    """Change the server's process id in BackendKeyData, as all poolers do."""
+    return re.sub(rb"(?<=K\0\0\0\x0c)....(?=....Z)", b"\0\0\0\1", data, flags=re.DOTALL)
 
 
 def _shut(*sockets: socket.socket) -> None:

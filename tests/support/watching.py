@@ -14,7 +14,7 @@ from workers import PLUGINS, wait_until
 from plugin_store import PluginConfigStore, PluginManager, PluginWatcher
 from plugin_store.plugins.apply import SyncReport
 
-SESSIONS = "SELECT pid FROM pg_stat_activity WHERE application_name = 'plugin_store watcher' AND datname = %s"
+SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s"
 
 
 class WatchedManager(PluginManager):
@@ -29,8 +29,8 @@ class WatchedManager(PluginManager):
         return super().sync(**options)
 
 
-def service_on(store: PluginConfigStore) -> Service:
-    service = Service(store, PLUGINS, WatchedManager)
+def service_on(store: PluginConfigStore, plugins: dict[str, tuple[str, ...]] = PLUGINS) -> Service:
+    service = Service(store, plugins, WatchedManager)
     syncs(service).clear()
     return service
 
@@ -48,9 +48,9 @@ def following(service: Service, url: str, **seconds: float) -> Iterator[PluginWa
         yield watcher
 
 
-def sessions(connection: psycopg.Connection[Any]) -> list[int]:
-    """Return the server's process ids of the watchers of this database."""
-    return [pid for (pid,) in connection.execute(SESSIONS, [connection.info.dbname])]
+def sessions(connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher") -> list[int]:
+    """Return the server's process ids of the watchers of this database, or of another application."""
+    return [pid for (pid,) in connection.execute(SESSIONS, [application_name])]
 
 
 def end_sessions(connection: psycopg.Connection[Any]) -> None:

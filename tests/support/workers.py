@@ -9,16 +9,14 @@ from __future__ import annotations
 import json
 import os
 import pwd
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +36,9 @@ PLUGINS: dict[str, tuple[str, ...]] = {
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The environment of a process that is to import the plugin_store of this one, wherever that is."""
-    return os.environ | {"PYTHONPATH": str(Path(plugin_store.__file__).parents[1])} | more
+    """The environment of a process that imports the plugin_store of this one, and what the tests share."""
+    folders = [Path(plugin_store.__file__).parents[1], Path(__file__).parent]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders))} | more
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 20) -> bool:
@@ -193,41 +192,49 @@ def main(url: str, listen_url: str, fds: list[int]) -> None:
 
 
 class OwnServer:
-    """A PostgreSQL on a port of the loopback, which keeps its data over stop() and start(); a context manager."""
+    """A PostgreSQL on a port of the loopback; a context manager. It keeps its data over stop(), kill() and start().
+
+    It acknowledges a commit when the commit is in its log, as a server for production does.
+    """
 
     def __init__(self) -> None:
         self._embedded = EmbeddedPostgres().start()  # makes the files, and removes them
-        self.directory, self._port = self._embedded.directory, free_port()
-        self._stop_embedded()
-        options = [f"--port={self._port}", "--listen_addresses=127.0.0.1"]
-        self._command: list[Any] = [self._embedded.programs / "postgres", "-D", self.directory / "data", *options]
+        self.directory, self._data = self._embedded.directory, self._embedded.directory / "data"
+        assert self._run("pg_ctl", "stop", "-D", self._data, "-m", "fast").wait(30) == 0, self.log()
+        self._port = free_port()
         self.start()
 
     @property
     def url(self) -> str:
         return f"postgresql://postgres:{self._embedded.password}@127.0.0.1:{self._port}/postgres"
 
+    def start(self) -> None:
+        """Return when it takes connections again."""
+        self._process = self._serve(self._data, self._port)
+
     def stop(self) -> None:
         """Stop it, fast: sessions are ended, what is committed is kept."""
         self._process.send_signal(signal.SIGINT)
         self._process.wait(30)
 
-    def start(self) -> None:
-        """Return when it takes connections again."""
-        self._process = self._run(self._command)
-        self._await_ready(self.directory / "data")
+    def kill(self) -> None:
+        """Kill all of its processes, as a power cut does (Linux)."""
+        self._process.send_signal(signal.SIGSTOP)  # so that it starts no process meanwhile
+        pid = self._process.pid
+        pids = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        for each in (pid, *pids):
+            os.kill(each, signal.SIGKILL)
+        self._process.wait(30)
+        assert wait_until(lambda: not any(map(is_running, pids)), 30)
 
     @contextmanager
     def standby(self) -> Iterator[str]:
         """Give the URL of a read-only replica."""
         data, port = self.directory / "standby", free_port()
-        program = Path(self._command[0]).with_name("pg_basebackup")
-        backup = [program, "-D", data, "-d", self.url, "--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
-        assert self._run(backup).wait(60) == 0, self.log()
-        options = [option for option in self._command[3:] if not option.startswith("--port")]
-        process = self._run([self._command[0], "-D", data, f"--port={port}", *options])
+        options = ["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]
+        assert self._run("pg_basebackup", "-D", data, "-d", self.url, *options).wait(60) == 0, self.log()
+        process = self._serve(data, port)
         try:
-            self._await_ready(data)
             yield self.url.replace(f":{self._port}/", f":{port}/")
         finally:
             process.send_signal(signal.SIGQUIT)
@@ -245,17 +252,29 @@ class OwnServer:
         finally:
             self._embedded.stop()
 
-    def _stop_embedded(self) -> None:
-        stop = [self._embedded.programs / "pg_ctl", "stop", "-D", self.directory / "data", "-m", "fast"]
-        assert self._run(stop).wait(30) == 0, self.log()
+    def _serve(self, data: Path, port: int) -> subprocess.Popen[bytes]:
+        options = [f"--port={port}", "--listen_addresses=127.0.0.1", "--synchronous_commit=on"]
+        process = self._run("postgres", "-D", data, *options)
 
-    def _await_ready(self, data: Path) -> None:
-        ready = data / "postmaster.pid"
-        assert wait_until(lambda: ready.exists() and b"ready" in ready.read_bytes(), 30), self.log()
+        def is_ready() -> bool:
+            # A killed server has left such a file too.
+            words = (data / "postmaster.pid").read_text().split() if (data / "postmaster.pid").exists() else []
+            return words[:1] + words[-1:] == [str(process.pid), "ready"]
 
-    def _run(self, command: list[Any]) -> subprocess.Popen[bytes]:
+        assert wait_until(is_ready, 30), self.log()
+        return process
+
+    def _run(self, program: str, *arguments: object) -> subprocess.Popen[bytes]:
+        command: list[Any] = [self._embedded.programs / program, *arguments]
         with open(self.directory / "log", "ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.directory, **as_nobody())
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @contextmanager
@@ -295,58 +314,6 @@ def pgbouncer(database_url: str, place: Path, **settings: object) -> Iterator[st
     finally:
         process.terminate()
         process.wait(10)
-
-
-def made_up_pid(database_url: str) -> AbstractContextManager[str]:
-    """Give the URL of the database through a relay that changes the server's process id, as all poolers do."""
-
-    def change(data: bytes) -> bytes:
-        # BackendKeyData: the process id, and a secret to cancel with.
-        return re.sub(rb"(?<=K\0\0\0\x0c)....(?=....Z)", b"\0\0\0\1", data, flags=re.DOTALL)
-
-    return relayed(database_url, change)
-
-
-@contextmanager
-def relayed(database_url: str, to_client: Callable[[bytes], bytes]) -> Iterator[str]:
-    """Give the URL of the database through a relay, which calls ``to_client`` with what the server sends.
-
-    It sends on what that returns, and hangs up if that raises an OSError.
-    """
-    target = {key: str(value) for key, value in conninfo_to_dict(database_url).items()}
-    folder = target["host"].startswith("/")
-
-    def to_server() -> socket.socket:
-        if not folder:
-            return socket.create_connection((target["host"], int(target["port"])))
-        server = socket.socket(socket.AF_UNIX)
-        server.connect(f"{target['host']}/.s.PGSQL.{target['port']}")
-        return server
-
-    def relay(source: socket.socket, sink: socket.socket, change: Callable[[bytes], bytes]) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                sink.sendall(change(data))
-        for end in (source, sink):
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-
-    def serve() -> None:
-        with suppress(OSError):  # closed below
-            while True:
-                client = cleanup.enter_context(listening.accept()[0])
-                server = cleanup.enter_context(to_server())
-                for way in ((client, server, bytes), (server, client, to_client)):
-                    threads.append(threading.Thread(target=relay, args=way, daemon=True))
-                    threads[-1].start()
-
-    with ExitStack() as cleanup, socket.create_server(("127.0.0.1", 0)) as listening:
-        threads = [threading.Thread(target=serve, daemon=True)]
-        threads[0].start()
-        user = f"{target['user']}:{target['password']}"
-        yield f"postgresql://{user}@127.0.0.1:{listening.getsockname()[1]}/{target['dbname']}"
-        listening.shutdown(socket.SHUT_RDWR)
-        threads[0].join(10)
 
 
 def can_connect(url: str) -> bool:

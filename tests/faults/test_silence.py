@@ -1,0 +1,175 @@
+"""A network, server or table that does not answer: calls end, and a watcher says so, stops when asked and recovers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from databases import Databases
+from recorder import Service
+from relay import Relay
+from watching import following, service_on, sessions, syncs, watcher_threads
+from workers import environment, wait_until
+
+from plugin_store import PluginConfigRepository, PluginWatcher, StoreUnavailableError
+
+# The watcher is to follow within 5 seconds. The rest is for a busy machine.
+BACK_SECONDS = 5 + 15
+STOP_SECONDS = 10 + 15
+LONGEST_CALL_SECONDS = 25 + 15
+# Parent and child save, and exit when their calls have ended.
+FORKED = """
+import ctypes, sys, threading
+from plugin_store import PluginConfigRepository
+repository = PluginConfigRepository.open(sys.argv[1])
+ctypes.PyDLL(None).fork()  # runs no hooks of Python
+threading.Thread(target=repository.save, args=["a", "enabled"]).start()
+"""
+
+
+@pytest.fixture
+def service(repository: PluginConfigRepository) -> Service:
+    return service_on(repository)
+
+
+@pytest.fixture
+def relay(database_url: str) -> Iterator[Relay]:
+    with Relay(database_url) as relay:
+        yield relay
+
+
+@contextmanager
+def silent_network(relay: Relay, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    relay.silence()
+    yield
+    relay.restore()
+
+
+@contextmanager
+def stopped_backend(
+    _: object, connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher"
+) -> Iterator[None]:
+    """Stop the server's process. It acknowledges packets and does not answer."""
+    (pid,) = sessions(connection, application_name)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+    except OSError:
+        pytest.skip("the server's processes cannot be stopped from here")
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
+def locked_table(_: object, connection: psycopg.Connection[Any]) -> Iterator[None]:
+    with connection.transaction():
+        connection.execute("LOCK TABLE plugin_config")
+        yield
+
+
+def test_silent_calls_end_also_after_fork_in_c(
+    database_url: str, connection: psycopg.Connection[Any], databases: Databases
+) -> None:
+    command = [sys.executable, "-c", FORKED, database_url]
+    with databases.migrated() as other_url, psycopg.connect(other_url, autocommit=True) as other:
+        with PluginConfigRepository.open(other_url) as repository, locked_table(None, connection):
+            began = time.monotonic()
+            with (
+                subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as processes,
+                stopped_backend(None, other, "plugin_store"),
+            ):
+                with pytest.raises(StoreUnavailableError, match="did not answer within 25 seconds"):
+                    repository.get_by_name("a")
+                _, errors = processes.communicate(timeout=LONGEST_CALL_SECONDS)
+            assert errors.count("StoreError: ") == errors.count("another transaction holds a lock") == 2, errors
+            assert time.monotonic() - began < LONGEST_CALL_SECONDS
+            assert repository.get_all() == []
+        assert PluginConfigRepository(connection).get_all() == []  # the server cancelled the saves
+
+
+def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: psycopg.Connection[Any]) -> None:
+    repository = PluginConfigRepository.open(database_url)
+    with stopped_backend(None, connection, "plugin_store"):
+        began = time.monotonic()
+        repository.close()
+        assert time.monotonic() - began < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="drops packets by a socket filter")
+def test_watcher_follows_after_dead_network(
+    relay: Relay, service: Service, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    with following(service, relay.url, resync_seconds=3) as watcher:
+        try:
+            relay.drop_packets()
+        except OSError as exc:
+            pytest.skip(f"this machine cannot do that: {exc}")
+        assert wait_until(lambda: not watcher.healthy and caplog.messages, 60)
+        repository.save("a", "enabled")
+        relay.restore()
+        assert wait_until(lambda: service.enabled == {"a"}, 2 * BACK_SECONDS)
+
+
+def test_watcher_follows_soon_after_outage(
+    relay: Relay, service: Service, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "plugin_store.watcher")
+    with following(service, relay.url, resync_seconds=3) as watcher:
+        relay.refuse()
+        assert wait_until(lambda: not watcher.healthy, 60)
+        repository.save("a", "enabled")
+        relay.restore()
+        assert wait_until(lambda: service.enabled == {"a"}, BACK_SECONDS)
+        assert wait_until(lambda: watcher.healthy)
+    *away, again = [record for record in caplog.records if record.name == "plugin_store.watcher"]
+    assert {record.levelno for record in away} == {logging.WARNING}
+    assert len({record.getMessage() for record in away}) == len(away) <= 3
+    assert again.getMessage() == "following plugin_config again"
+
+
+def assert_stops(watcher: PluginWatcher) -> None:
+    stopping = threading.Thread(target=watcher.stop)
+    stopping.start()
+    stopping.join(STOP_SECONDS)
+    assert not stopping.is_alive()
+
+
+@pytest.mark.parametrize("fault", [silent_network, stopped_backend, locked_table])
+def test_stop_ends_while_sync_waits_for_an_answer(
+    relay: Relay,
+    service: Service,
+    connection: psycopg.Connection[Any],
+    fault: Callable[..., AbstractContextManager[None]],
+) -> None:
+    with following(service, relay.url, resync_seconds=0.5) as watcher:
+        with fault(relay, connection):
+            before = len(syncs(service))
+            wait_until(lambda: len(syncs(service)) > before, 1)  # LISTEN may be what waits
+            assert_stops(watcher)
+            assert wait_until(lambda: watcher_threads() == [])
+        watcher.start()
+        assert wait_until(lambda: watcher.healthy)
+
+
+def test_stop_ends_while_connecting_takes_long(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"
+        watcher = PluginWatcher(service.manager, url)
+        watcher.start()
+        silent.settimeout(20)
+        client, _ = silent.accept()
+        assert_stops(watcher)
+        client.close()
+    assert wait_until(lambda: watcher_threads() == [])

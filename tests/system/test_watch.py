@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from queue import Empty, SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -22,225 +21,122 @@ from workers import environment, wait_until
 
 from plugin_store import PluginConfigRepository
 
-
-class Watch:
-    """The running command, and what it prints, line by line."""
-
-    def __init__(self, url: str, *arguments: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "plugin_store", *arguments],
-            env=environment(DATABASE_URL=url, PYTHONIOENCODING="utf-8", TZ="UTC"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-        )
-        self.errors: list[str] = []
-        self._lines: SimpleQueue[str] = SimpleQueue()
-        self._readers = [threading.Thread(target=read) for read in (self._read, self._read_errors)]
-        for reader in self._readers:
-            reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self._lines.put(line.rstrip("\n"))
-
-    def _read_errors(self) -> None:
-        assert self.process.stderr is not None
-        self.errors.extend(self.process.stderr)
-
-    def line(self) -> str:
-        """Return the next line, waiting for it."""
-        try:
-            return self._lines.get(timeout=20)
-        except Empty:
-            pytest.fail(f"no line; stderr: {self.errors}")
-
-    def end(self) -> int:
-        # When it is idle again: an interrupt that falls into coverage's own code leaves that locked up at exit.
-        time.sleep(0.3)
-        self.process.send_signal(signal.SIGINT)
-        return self.wait()
-
-    def wait(self) -> int:
-        try:
-            return self.process.wait(20)
-        finally:
-            self.process.kill()  # one that does not end would hold up the readers, and they the run of all tests
-            for reader in self._readers:
-                reader.join(20)
-            for stream in (self.process.stdout, self.process.stderr):
-                assert stream is not None
-                stream.close()
-
-    def nothing_more(self) -> bool:
-        return self._lines.empty()
+COMMAND = (sys.executable, "-m", "plugin_store", "watch")
+LIMIT_SECONDS = 60
+Watch = subprocess.Popen[str]
 
 
 @contextmanager
-def watching(url: str, *arguments: str) -> Iterator[Watch]:
-    watch = Watch(url, *arguments)
-    try:
-        assert wait_until(lambda: watch.errors == ["watching, ^C ends it\n"], 20), watch.errors
-        yield watch
-    finally:
-        if watch.process.poll() is None:
-            watch.end()
+def watching(url: str, *arguments: str, before: tuple[str, ...] = ()) -> Iterator[Watch]:
+    """Run the command, from after its first line until the end of the block."""
+    with subprocess.Popen(
+        [*before, *COMMAND, *arguments],
+        env=environment(DATABASE_URL=url, PYTHONIOENCODING="utf-8", TZ="UTC"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as watch:
+        limit = threading.Timer(LIMIT_SECONDS, watch.kill)
+        limit.start()
+        try:
+            assert watch.stderr is not None and watch.stderr.readline() == "watching, ^C ends it\n"
+            yield watch
+        finally:
+            limit.cancel()
+            watch.kill()
+
+
+def next_line(watch: Watch) -> str:
+    assert watch.stdout is not None
+    return watch.stdout.readline().rstrip("\n")
 
 
 def changes(watch: Watch, count: int) -> list[str]:
-    """Return so many lines without their times, which must be times."""
-    lines = [watch.line() for _ in range(count)]
-    for line in lines:
-        assert datetime.fromisoformat(line[:25]).tzinfo is not None
+    """Return so many lines without their times."""
+    lines = [next_line(watch) for _ in range(count)]
+    assert all(datetime.fromisoformat(line[:25]).tzinfo for line in lines)
     return [line[26:] for line in lines]
 
 
-def test_each_change_is_a_line(database_url: str, connection: psycopg.Connection[Any]) -> None:
+def outcome(watch: Watch) -> tuple[int, str, str]:
+    """Return its exit status, and the rest of stdout and stderr."""
+    output, errors = watch.communicate(timeout=LIMIT_SECONDS)
+    return watch.returncode, output, errors
+
+
+def test_watch_prints_each_change(database_url: str, connection: psycopg.Connection[Any]) -> None:
     connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('old', '{"key": 1}')""")
-    with watching(database_url, "watch", "--show-values") as watch:
-        connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('new', '{"n": {"deep": "é"}}')""")
-        assert changes(watch, 2) == ['+ new: status "disabled"', '+ new: config.n {"deep": "é"}']
-        connection.execute("UPDATE plugin_config SET status = 'enabled' WHERE plugin_name = 'old'")
-        assert changes(watch, 1) == ['~ old: status "disabled" -> "enabled"']
-        connection.execute("""UPDATE plugin_config SET config = '{"key": true, "more": null}', status = 'disabled'
-            WHERE plugin_name = 'old'""")
-        assert changes(watch, 3) == [
-            '~ old: status "enabled" -> "disabled"',
-            "~ old: config.key 1 -> true",
-            "+ old: config.more null",
-        ]
-        connection.execute("UPDATE plugin_config SET plugin_name = 'older' WHERE plugin_name = 'old'")
-        assert changes(watch, 6) == [
-            '- old: status "disabled"',
-            "- old: config.key true",
-            "- old: config.more null",
-            '+ older: status "disabled"',
-            "+ older: config.key true",
-            "+ older: config.more null",
-        ]
+    with watching(database_url, "--show-values") as watch:
+        connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('a\nb', '{"n": "é\u009b"}')""")
+        assert changes(watch, 2) == ['+ a\\nb: status "disabled"', '+ a\\nb: config.n "é\\x9b"']
+        connection.execute("UPDATE plugin_config SET status = 'enabled', config = '{}' WHERE plugin_name = 'old'")
+        assert changes(watch, 2) == ['~ old: status "disabled" -> "enabled"', "- old: config.key 1"]
         connection.execute("TRUNCATE plugin_config")
-        assert len(changes(watch, 5)) == 5
-        assert watch.end() == 130
-        assert watch.nothing_more()
-        assert watch.errors == ["watching, ^C ends it\n"]
+        assert changes(watch, 3)[-1] == '- old: status "enabled"'
+        watch.send_signal(signal.SIGINT)
+        assert outcome(watch) == (130, "", "")
 
 
 def test_watch_hides_values(database_url: str, repository: PluginConfigRepository) -> None:
-    with watching(database_url, "watch") as watch:
+    with watching(database_url) as watch:
         repository.save("mail", "enabled", {"password": "s3cret", "key": {"$env": "KEY"}})
-        assert changes(watch, 3) == [
-            '+ mail: status "enabled"',
-            '+ mail: config.key {"$env": "KEY"}',
-            '+ mail: config.password "***"',
-        ]
+        assert changes(watch, 3)[1:] == ['+ mail: config.key {"$env": "KEY"}', '+ mail: config.password "***"']
 
 
-def test_sigterm_ends_watch_with_its_status(database_url: str) -> None:
-    with watching(database_url, "watch") as watch:
-        watch.process.send_signal(signal.SIGTERM)
-        assert watch.wait() == 143
-        assert watch.errors == ["watching, ^C ends it\n"]
-
-
-@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare, of util-linux")
-def test_sigterm_ends_watch_as_process_1(database_url: str) -> None:
-    user = ["--user", "--map-root-user"] if os.geteuid() else []
-    command = ["unshare", *user, "--pid", "--fork", "--kill-child"]
-    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no namespace")
-    program = """
-import os, signal, sys, threading, time
-from plugin_store.cli import main
-assert os.getpid() == 1
-def end():
-    time.sleep(2)
-    os.kill(1, signal.SIGTERM)
-threading.Thread(target=end, daemon=True).start()
-sys.exit(main(["watch"]))
-"""
-    done = subprocess.run(
-        [*command, sys.executable, "-c", program],
-        env=environment(DATABASE_URL=database_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (done.returncode, done.stderr) == (143, "watching, ^C ends it\n")
-
-
-def test_a_line_cannot_be_broken_or_move_the_cursor(
-    database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
-) -> None:
-    with watching(database_url, "watch", "--show-values") as watch:
-        repository.save("\x1b[2J\n", "enabled", {"a\nb": "c\n\x9b"})
-        assert changes(watch, 2) == [
-            '+ \\x1b[2J\\n: status "enabled"',
-            '+ \\x1b[2J\\n: config.a\\nb "c\\n\\x9b"',
-        ]
-
-
-def test_json_is_for_machines(database_url: str, repository: PluginConfigRepository) -> None:
-    with watching(database_url, "watch", "--json", "--show-values") as watch:
+def test_watch_prints_json_with_time(database_url: str, repository: PluginConfigRepository) -> None:
+    with watching(database_url, "--json", "--show-values") as watch:
         row = repository.save("mail", "enabled", {"port": [25, None]})
-        assert row.updated_at is not None
-        lines = [json.loads(watch.line()) for _ in range(2)]
-        assert [datetime.fromisoformat(line.pop("at")) for line in lines] == [row.updated_at] * 2
-        assert lines == [
-            {"sign": "+", "plugin_name": "mail", "what": "status", "before": None, "after": "enabled"},
-            {"sign": "+", "plugin_name": "mail", "what": "config.port", "before": None, "after": [25, None]},
-        ]
+        next_line(watch)
+        change = {"sign": "+", "plugin_name": "mail", "what": "config.port", "before": None, "after": [25, None]}
+        at = None if row.updated_at is None else row.updated_at.astimezone(timezone.utc)
+        shown = json.loads(next_line(watch))
+        assert datetime.fromisoformat(shown.pop("at")) == at and shown == change
         before = datetime.now(timezone.utc)
         repository.delete("mail")
-        gone = [json.loads(watch.line()) for _ in range(2)]
-        assert all(before <= datetime.fromisoformat(line["at"]) <= datetime.now(timezone.utc) for line in gone)
-        assert [line["after"] for line in gone] == [None, None]
+        assert before <= datetime.fromisoformat(json.loads(next_line(watch))["at"]) <= datetime.now(timezone.utc)
 
 
-def test_it_survives_a_killed_connection_and_shows_what_it_missed(
+def test_watch_shows_what_it_missed(
     database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
 ) -> None:
     query = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                 WHERE application_name = 'watch' AND datname = current_database()"""
-    with watching(f"{database_url}&application_name=watch", "watch", "--show-values") as watch:
+    repository.save("mail", "enabled", {"number": -1})
+    with watching(f"{database_url}&application_name=watch", "--show-values") as watch:
         for number in range(3):
             assert wait_until(lambda: connection.execute(query).fetchall())
             repository.save("mail", "enabled", {"number": number})
-            lines = changes(watch, 1 if number else 2)
-            assert lines[-1].endswith(f" {number}")
-        assert watch.end() == 130
-        assert watch.nothing_more()
-        assert "Traceback" not in "".join(watch.errors)
+            assert changes(watch, 1) == [f"~ mail: config.number {number - 1} -> {number}"]
+        watch.send_signal(signal.SIGINT)
+        status, output, errors = outcome(watch)
+        assert (status, output) == (130, "") and "Traceback" not in errors
 
 
-@pytest.mark.parametrize("interrupt", ["SIG_IGN", "default_int_handler"])
-def test_it_ends_when_no_one_reads_and_not_on_an_interrupt_that_is_ignored(
-    database_url: str, repository: PluginConfigRepository, interrupt: str
+def test_sigterm_ends_watch(database_url: str) -> None:
+    with watching(database_url) as watch:
+        watch.send_signal(signal.SIGTERM)
+        assert outcome(watch) == (143, "", "")
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare, of util-linux")
+def test_sigterm_ends_watch_as_process_1(database_url: str) -> None:
+    user = ("--user", "--map-root-user") if os.geteuid() else ()
+    unshare = ("unshare", *user, "--pid", "--fork", "--kill-child")
+    if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no namespace")
+    with watching(database_url, before=unshare) as watch:
+        os.kill(int(Path(f"/proc/{watch.pid}/task/{watch.pid}/children").read_text()), signal.SIGTERM)
+        assert outcome(watch) == (143, "", "")
+
+
+@pytest.mark.parametrize("before", [(), ("sh", "-c", "trap '' INT; exec \"$@\"", "-")], ids=["default", "background"])
+def test_watch_ends_when_no_one_reads(
+    database_url: str, repository: PluginConfigRepository, before: tuple[str, ...]
 ) -> None:
-    program = f"""
-import signal, sys
-from plugin_store.cli import main
-signal.signal(signal.SIGINT, signal.{interrupt})
-sys.exit(main(["watch"]))
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env=environment(DATABASE_URL=database_url),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None and process.stderr is not None
-    with process.stderr as stderr:
-        try:
-            assert stderr.readline() == "watching, ^C ends it\n"
-            if interrupt == "SIG_IGN":  # as for a process in the background
-                process.send_signal(signal.SIGINT)
-            process.stdout.close()  # as head does
-            repository.save("mail", "enabled")
-            assert process.wait(20) == 0
-        finally:
-            process.kill()
-            process.wait()
-        assert stderr.read() == ""
+    with watching(database_url, before=before) as watch:
+        if before:
+            watch.send_signal(signal.SIGINT)  # a process in the background ignores it
+        assert watch.stdout is not None and watch.stderr is not None
+        watch.stdout.close()
+        repository.save("mail", "enabled")
+        assert (watch.wait(LIMIT_SECONDS), watch.stderr.read()) == (0, "")

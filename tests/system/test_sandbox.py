@@ -1,10 +1,14 @@
 """``plugin-store sandbox``: a command with a database of its own."""
 
+from __future__ import annotations
+
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -14,10 +18,13 @@ from workers import wait_until
 
 SANDBOX = [sys.executable, "-m", "plugin_store", "sandbox"]
 PIPE = subprocess.PIPE
+COUNT = "SELECT count(*) FROM plugin_config"
 
 
-def start(*command: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
+@contextmanager
+def running(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Give the sandbox and its first line."""
+    with subprocess.Popen(
         [*SANDBOX, *command],
         stdin=PIPE,
         stdout=PIPE,
@@ -25,37 +32,24 @@ def start(*command: str) -> "subprocess.Popen[str]":
         text=True,
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-    )
-
-
-def first_line(box: "subprocess.Popen[str]") -> str:
-    assert box.stdout is not None
-    return box.stdout.readline()
-
-
-def printed_url(box: "subprocess.Popen[str]") -> str:
-    export, variable = shlex.split(first_line(box))
-    assert export == "export"
-    return variable.removeprefix("DATABASE_URL=")
-
-
-def directory(url: str) -> Path:
-    return Path(str(conninfo_to_dict(url)["host"]))
+    ) as box:
+        assert box.stdout is not None
+        yield box, box.stdout.readline().strip()
 
 
 def test_command_finds_a_migrated_database() -> None:
     program = (
-        "import os, psycopg; url = os.environ['DATABASE_URL']; print(url)\n"
-        "for conninfo in (url, ''):\n"
+        "import os, psycopg; print(os.environ['PGHOST'])\n"
+        "for conninfo in (os.environ['DATABASE_URL'], ''):\n"
         "    with psycopg.connect(conninfo) as connection:\n"
-        "        assert connection.execute('SELECT count(*) FROM plugin_config').fetchone() == (0,)\n"
+        f"        assert connection.execute('{COUNT}').fetchone() == (0,)\n"
         "raise SystemExit(7)"
     )
     env = os.environ | {"PGPASSWORD": "of another server", "PGHOST": "nowhere.invalid"}
     command = [*SANDBOX, "--", sys.executable, "-c", program]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
     assert (done.stderr, done.returncode) == ("", 7)
-    assert not directory(done.stdout.strip()).exists()
+    assert not Path(done.stdout.strip()).exists()
 
 
 def test_missing_command_is_an_error() -> None:
@@ -67,14 +61,14 @@ def test_missing_command_is_an_error() -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_url_is_printed_without_a_command(how: signal.Signals) -> None:
-    box = start()
-    url = printed_url(box)
-    with psycopg.connect(url) as connection:
-        assert connection.execute("SELECT count(*) FROM plugin_config").fetchone() == (0,)
-    box.send_signal(how)
-    _, errors = box.communicate(timeout=120)
+    with running() as (box, line):
+        url = shlex.split(line.removeprefix("export DATABASE_URL="))[0]
+        with psycopg.connect(url) as connection:
+            assert connection.execute(COUNT.encode()).fetchone() == (0,)
+        box.send_signal(how)
+        _, errors = box.communicate(timeout=120)
     assert box.returncode == 0 and "Traceback" not in errors
-    assert not directory(url).exists()
+    assert not Path(str(conninfo_to_dict(url)["host"])).exists()
 
 
 def test_command_handles_an_interrupt_itself() -> None:
@@ -86,18 +80,16 @@ def test_command_handles_an_interrupt_itself() -> None:
         "psycopg.connect(os.environ['DATABASE_URL']).close()\n"
         "print('still there', flush=True)"
     )
-    box = start("--", sys.executable, "-c", program)
-    assert first_line(box) == "ready\n"
-    os.killpg(box.pid, signal.SIGINT)
-    output, errors = box.communicate(timeout=120)
-    assert (output, errors, box.returncode) == ("still there\n", "", 0)
+    with running("--", sys.executable, "-c", program) as (box, _):
+        os.killpg(box.pid, signal.SIGINT)
+        assert box.communicate(timeout=120) == ("still there\n", "")
+    assert box.returncode == 0
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_ended_sandbox_leaves_no_server(how: signal.Signals) -> None:
-    with start("--", "sh", "-c", "echo $PGHOST; exec cat") as box:  # which ends with its input, at the latest
-        folder = Path(first_line(box).strip())
-        assert folder.exists()
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_ended_sandbox_leaves_no_server(how: signal.Signals, status: int) -> None:
+    with running("--", "sh", "-c", "echo $PGHOST; exec cat") as (box, line):  # which ends with its input, at the latest
+        assert Path(line).exists()
         box.send_signal(how)
-        assert box.wait(120) == (143 if how == signal.SIGTERM else -9)  # a shell's status for SIGTERM
-        assert wait_until(lambda: not folder.exists(), 60)
+        assert box.wait(120) == status  # a shell's status for SIGTERM
+    assert wait_until(lambda: not Path(line).exists(), 60)

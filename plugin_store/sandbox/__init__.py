@@ -45,17 +45,21 @@ def _wait(url: str) -> int:
 
 def _run(command: list[str], environment: dict[str, str]) -> int:
     children: list[subprocess.Popen[bytes]] = []
+    received: list[int] = []
+
+    def terminate(number: int, frame: object) -> None:
+        received.append(number)
+        for child in children:
+            child.terminate()
+
     # The terminal sends ^C to the command too. The command decides, and keeps its database until it ends.
     signal.signal(signal.SIGINT, lambda *_: None)
-    signal.signal(signal.SIGTERM, lambda *_: _terminate(children))
+    signal.signal(signal.SIGTERM, terminate)
     try:
         children.append(child := subprocess.Popen(command, env=environment))
     except OSError as exc:
         raise PluginStoreError(f"cannot run {command[0]!r}: {exc.strerror}") from exc
+    if received:  # while the command was started
+        child.terminate()
     status = child.wait()
     return status if status >= 0 else 128 - status
-
-
-def _terminate(children: list[subprocess.Popen[bytes]]) -> None:
-    for child in children:
-        child.terminate()

@@ -69,9 +69,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginManager:
     return PluginManager(config_repo=stored(made="enabled"))
 
 
-def test_discover_registers_plugins_and_skips_others(
-    manager: PluginManager, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_discover_registers_plugins_and_skips_others(manager: PluginManager, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     events = events_of(manager)
     report = manager.discover()

@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
-from plugin_store.cli.output import as_table, hidden, near, printable
+import io
+import sys
+import time
+
+import pytest
+
+from plugin_store.cli import output
 
 
 def test_hidden_keeps_keys_null_and_references() -> None:
     reference = {"$env": "NAME"}
-    value = {"a": 1, "b": [True, None, reference], "c": {"d": "x", "ref": reference}, "e": {}}
-    assert hidden(value) == {"a": "***", "b": ["***", None, reference], "c": {"d": "***", "ref": reference}, "e": {}}
-    assert hidden({"$env": "NAME", "more": "x"}) == {"$env": "***", "more": "***"}
+    value = {"a": 1, "b": [True, None, reference], "c": {"d": "x", "$env": "NAME"}, "e": {}}
+    shown = {"a": "***", "b": ["***", None, reference], "c": {"d": "***", "$env": "***"}, "e": {}}
+    assert output.hidden(value) == shown
 
 
 def test_near_names_what_is_similar() -> None:
-    assert near("maul", ["mail", "chat"]) == " (did you mean 'mail'?)"
-    assert near("x", ["mail"]) == ""
+    assert output.near("maul", ["mail", "chat"]) == " (did you mean 'mail'?)"
+    assert output.near("x", ["mail"]) == ""
 
 
 def test_table_is_aligned_and_on_one_line_each() -> None:
-    assert as_table([("a", "b"), ("long\n", "")]) == "a       b\nlong\\n\n"
-    assert printable("a\x1b\u202eé") == "a\\x1b\\u202eé"
+    assert output.as_table([("a", "b"), ("long\n", "")]) == "a       b\nlong\\n\n"
+    assert output.printable("a\x1b\u202eé") == "a\\x1b\\u202eé"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "seconds", "said"), [(Terminal, 0.3, "working ...\n"), (Terminal, 0, ""), (io.StringIO, 0.3, "")]
+)
+def test_progress_is_shown_after_a_while_at_terminal(
+    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO], seconds: float, said: str
+) -> None:
+    monkeypatch.setattr(sys, "stderr", shown := stream())
+    monkeypatch.setattr(output, "PATIENCE_SECONDS", 0.1)
+    with output.progress("working"):
+        time.sleep(seconds)
+    time.sleep(0.2)
+    assert shown.getvalue() == said

@@ -1,10 +1,12 @@
 """What several tests with one server need."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from recorder import until
 from servers import Server
 
 
@@ -16,3 +18,10 @@ def role(server: Server) -> Iterator[str]:
         connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'test'".encode())
         yield name
         connection.execute(f"DROP ROLE {name}".encode())
+
+
+@pytest.fixture
+def until_waiting(connection: psycopg.Connection[Any]) -> Callable[[int], None]:
+    """A function that returns when so many sessions of the test's database wait for a lock."""
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    return lambda count: until(lambda: connection.execute(query).fetchone() == (count,))

@@ -6,10 +6,13 @@ import psycopg
 import pytest
 from databases import Databases
 from psycopg.rows import dict_row
+from psycopg.types.string import TextLoader
 from psycopg_pool import ConnectionPool
 
 from plugin_store import PluginConfigRepository
 from plugin_store.testing import ConcurrentPluginConfigStoreContract, PluginConfigStoreContract
+
+RAW = {"row_factory": dict_row, "cursor_factory": psycopg.RawCursor}
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +39,34 @@ class Smoke:
     test_update_config = PluginConfigStoreContract.test_update_config_sets_and_removes_keys
     test_add = PluginConfigStoreContract.test_add_returns_an_existing_row_unchanged
     test_save_many = PluginConfigStoreContract.test_save_many_creates_and_replaces_rows
+    test_delete = PluginConfigStoreContract.test_deleted_plugin_starts_afresh
+    test_stamps = PluginConfigStoreContract.test_new_row_has_the_timestamps_of_its_status
+    test_texts = PluginConfigStoreContract.test_any_text_can_be_a_name
 
 
 class TestGivenPool(Smoke):
     @pytest.fixture
     def store(self, database_url: str) -> Iterator[PluginConfigRepository]:
-        kwargs = {"row_factory": dict_row, "cursor_factory": psycopg.RawCursor}
-        with ConnectionPool(database_url, min_size=1, max_size=4, kwargs=kwargs, open=True) as pool:
+        with ConnectionPool(database_url, min_size=1, max_size=4, kwargs=RAW, open=True) as pool:
             yield PluginConfigRepository(pool)
 
     test_threads = ConcurrentPluginConfigStoreContract.test_save_many_is_atomic_and_never_deadlocks
 
 
 class TestGivenConnection(Smoke):
-    @pytest.fixture
-    def store(self, database_url: str) -> Iterator[PluginConfigRepository]:
-        with psycopg.connect(database_url) as connection:
+    """With the settings of other libraries: Django, for one, has jsonb as text."""
+
+    @pytest.fixture(
+        params=[
+            {},
+            {"autocommit": True},
+            RAW,
+            {"cursor_factory": psycopg.ClientCursor},
+            {"options": "-c datestyle=German -c timezone=Asia/Kathmandu"},
+        ]
+    )
+    def store(self, request: pytest.FixtureRequest, database_url: str) -> Iterator[PluginConfigRepository]:
+        with psycopg.connect(database_url, **request.param) as connection:
+            for type_name in ("varchar", "jsonb", "uuid", "timestamptz", "int8") if request.param else ():
+                connection.adapters.register_loader(type_name, TextLoader)
             yield PluginConfigRepository(connection)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,6 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
-from recorder import until
 from servers import Server
 from yoyo.backends import DatabaseBackend
 
@@ -163,15 +162,15 @@ def test_four_processes_may_migrate_at_once(empty_url: str, admin: Connection, p
     assert recorded(admin) == NAMES
 
 
-def test_migrate_waits_for_another_run(empty_url: str, admin: Connection) -> None:
-    run_yoyo("apply", empty_url, "migrations")
-    run_yoyo("rollback", empty_url, "--all", "migrations")
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with ThreadPoolExecutor(1) as threads, psycopg.connect(empty_url) as other:
+def test_migrate_waits_for_another_run(
+    database_url: str, connection: Connection, until_waiting: Callable[[int], None]
+) -> None:
+    run_yoyo("rollback", database_url, "--all", "migrations")
+    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as other:
         other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
-        migrating = threads.submit(migrate, empty_url)
-        until(lambda: admin.execute(waiting).fetchone() == (1,))
-        assert tables(admin) == []
+        migrating = threads.submit(migrate, database_url)
+        until_waiting(1)
+        assert tables(connection) == []
         other.rollback()
         assert migrating.result(timeout=30) == NAMES
 
@@ -334,16 +333,11 @@ def test_table_has_these_columns_with_comments(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("row", "error"),
     [
-        ("(plugin_name) VALUES (NULL)", psycopg.errors.NotNullViolation),
         ("(plugin_name) VALUES ('')", psycopg.errors.CheckViolation),
-        ("(plugin_name) VALUES (repeat('x', 101))", psycopg.errors.StringDataRightTruncation),
-        ("(plugin_name, status) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
         ("(plugin_name, status) VALUES ('x', 'Enabled')", psycopg.errors.CheckViolation),
-        ("(plugin_name, config) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
+        ("(plugin_name, status) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
         ("(plugin_name, config) VALUES ('x', '[]')", psycopg.errors.CheckViolation),
         ("(plugin_name, config) VALUES ('x', 'null')", psycopg.errors.CheckViolation),
-        ("(plugin_name, created_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
-        ("(plugin_name, updated_at) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
     ],
 )
 def test_table_refuses_wrong_values(connection: Connection, row: str, error: type[Exception]) -> None:

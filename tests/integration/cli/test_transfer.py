@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from recorder import raising, rows, until
+from recorder import raising, rows
 
 from plugin_store import (
     InvalidConfigError,
@@ -84,17 +85,19 @@ def test_import_refuses_an_older_snapshot(database_url: str, repository: PluginC
 
 
 def test_import_waits_for_earlier_writers(
-    connection: Connection, database_url: str, repository: PluginConfigRepository
+    connection: Connection, database_url: str, until_waiting: Callable[[int], None]
 ) -> None:
-    repository.save("mail", "disabled", {"port": 1})
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as first:
+    connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('mail')")
+    with (
+        psycopg.connect(database_url, autocommit=True) as own,
+        ThreadPoolExecutor(1) as threads,
+        psycopg.connect(database_url) as first,
+    ):
         first.execute("UPDATE plugin_config SET config = '{\"port\": 2}'")
-        with psycopg.connect(database_url, autocommit=True) as own:
-            importing = threads.submit(import_plugins, own, [MAIL])
-            until(lambda: connection.execute(waiting).fetchone() == (1,))
-            first.commit()
-            assert PluginChange("~", "mail", "config.port", 2, 25) in importing.result(timeout=60)
+        importing = threads.submit(import_plugins, own, [MAIL])
+        until_waiting(1)
+        first.commit()
+        assert PluginChange("~", "mail", "config.port", 2, 25) in importing.result(timeout=60)
 
 
 def test_import_without_table_says_how_to_migrate(empty_url: str) -> None:

@@ -23,8 +23,6 @@ import psycopg
 import pytest
 from methods import METHODS
 from psycopg.pq import Trace, TransactionStatus
-from psycopg.rows import dict_row
-from psycopg.types.string import TextLoader
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 from recorder import until
 from relay import Relay
@@ -53,48 +51,19 @@ def names(store: PluginConfigRepository) -> list[str]:
     return [row.plugin_name for row in store.get_all()]
 
 
+def call_each_method(store: PluginConfigRepository) -> None:
+    for call in METHODS.values():
+        version = store.save("analytics", "enabled").updated_at
+        assert version is not None
+        call(store, version)
+
+
 def whole_text(error: BaseException) -> str:
     """Return all that a log or a screen would show of an error."""
     return "\n".join([str(error), repr(error), *traceback.format_exception(error)])
 
 
 # -- connections of the caller -------------------------------------------------------------------
-
-
-def text_loaders(url: str) -> Connection:
-    """As Django makes it: jsonb is text."""
-    connection = psycopg.connect(url, autocommit=True)
-    connection.adapters.register_loader("jsonb", TextLoader)
-    return connection
-
-
-def raw_connection(url: str) -> Connection:
-    connection = psycopg.connect(url, row_factory=dict_row, cursor_factory=psycopg.RawCursor)
-    for type_name in ("varchar", "jsonb", "uuid", "timestamptz", "int8"):
-        connection.adapters.register_loader(type_name, TextLoader)
-    return connection
-
-
-CALLERS: dict[str, Callable[[str], Connection]] = {
-    "text loader": text_loaders,
-    "raw": raw_connection,
-    "client cursor": lambda url: psycopg.connect(url, cursor_factory=psycopg.ClientCursor),
-    "DateStyle": lambda url: psycopg.connect(url, options="-c datestyle=German -c timezone=Asia/Kathmandu"),
-}
-
-
-@pytest.mark.parametrize("make", CALLERS.values(), ids=CALLERS.keys())
-def test_repository_works_on_callers_connection(database_url: str, make: Callable[[str], Connection]) -> None:
-    config = {"text": "\u4e2d\u00e9\U0001f980", "list": [1, 2.5, None, True]}
-    with make(database_url) as connection:
-        repository = PluginConfigRepository(connection)
-        saved = repository.save("a", "enabled", config)
-        assert (saved.config, repository.get_by_name("a"), repository.get_all()) == (config, saved, [saved])
-        assert isinstance(saved.updated_at, datetime) and saved.updated_at.tzinfo is not None
-        assert repository.save_config("a", {}, expected_updated_at=saved.updated_at).config == {}
-        assert repository.update_config("a", {"x": 1}, remove=["y"]).config == {"x": 1}
-        repository.save_many([PluginConfig("b")])
-        assert repository.delete("b")
 
 
 def test_callers_encoding_limits_what_is_stored(database_url: str) -> None:
@@ -110,11 +79,8 @@ def test_callers_encoding_limits_what_is_stored(database_url: str) -> None:
 
 def test_methods_work_in_pipeline_mode(connection: Connection) -> None:
     repository = PluginConfigRepository(connection)
-    for call in METHODS.values():
-        version = repository.save("analytics", "enabled").updated_at
-        assert version is not None
-        with connection.pipeline():
-            call(repository, version)
+    with connection.pipeline():
+        call_each_method(repository)
     connection.execute("ALTER TABLE plugin_config ADD CHECK (plugin_name <> 'refused')")
     with connection.pipeline(), pytest.raises(StoreError, match="database refused"):
         repository.save_many([PluginConfig("refused")])
@@ -153,10 +119,7 @@ def test_given_pool_gets_connections_back_unchanged(
         repository = PluginConfigRepository(pool)
         with pool.connection() as its:
             before = its.autocommit, its.info.backend_pid
-        for call in METHODS.values():
-            version = repository.save("analytics", "enabled").updated_at
-            assert version is not None
-            call(repository, version)
+        call_each_method(repository)
         assert PluginConfigRepository(connection).get_all() == repository.get_all()
         connection.execute("DROP TABLE plugin_config")
         with pytest.raises(SchemaError):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 from methods import METHODS
-from recorder import until
 
 from plugin_store import (
     ConflictError,
@@ -24,12 +24,6 @@ from plugin_store import (
 
 Connection = psycopg.Connection[Any]
 LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
-WAITING = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-
-
-def wait_for_waiting(connection: Connection, count: int) -> None:
-    """Return when so many sessions of this database wait for a lock."""
-    until(lambda: connection.execute(f"SELECT count(*) {WAITING}".encode()).fetchone() == (count,))
 
 
 @contextmanager
@@ -111,14 +105,18 @@ def test_wait_for_a_lock_is_limited(database_url: str, connection: Connection) -
 
 
 def test_ended_session_is_retried_by_reads_only(
-    repository: PluginConfigRepository, database_url: str, connection: Connection
+    repository: PluginConfigRepository,
+    database_url: str,
+    connection: Connection,
+    until_waiting: Callable[[int], None],
 ) -> None:
     with ThreadPoolExecutor(2) as threads, psycopg.connect(database_url) as blocker:
         blocker.execute("LOCK TABLE plugin_config")
         reading = threads.submit(repository.get_all)
         writing = threads.submit(repository.save, "analytics", "enabled")
-        wait_for_waiting(connection, 2)
-        connection.execute(f"SELECT pg_terminate_backend(pid) {WAITING}".encode())
+        until_waiting(2)
+        connection.execute("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'""")
         with pytest.raises(StoreUnavailableError, match="the database closed the connection"):
             writing.result(timeout=20)
         blocker.rollback()
@@ -174,66 +172,54 @@ def test_dropped_row_is_a_store_error(repository: PluginConfigRepository, connec
 # -- races: a transaction holds the row until the server shows all writers waiting for it ---------
 
 
-class Race:
-    """Writers that wait for a transaction, and what became of their calls."""
-
-    def __init__(self, database_url: str, connection: Connection, stack: ExitStack) -> None:
-        self._url, self._connection, self._stack = database_url, connection, stack
-        self._threads = stack.enter_context(ThreadPoolExecutor(3))
-        self._blocker = stack.enter_context(psycopg.connect(database_url))
-        self.blocker = PluginConfigRepository(self._blocker)
-        self.store = stack.enter_context(PluginConfigRepository.open(database_url))
-
-    def run(self, *calls: Callable[[], PluginConfig], commit: bool = True) -> list[Future[PluginConfig]]:
-        """Make the calls wait, end the transaction, and return the ended calls."""
-        running = [self._threads.submit(call) for call in calls]
-        wait_for_waiting(self._connection, len(calls))
-        if commit:
-            self._blocker.commit()
-        else:
-            self._blocker.rollback()
-        for call in running:
-            call.exception(timeout=20)
-        return running
+Race = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def race(database_url: str, connection: Connection) -> Iterator[Race]:
-    with ExitStack() as stack:
-        yield Race(database_url, connection, stack)
+def race(database_url: str, until_waiting: Callable[[int], None]) -> Race:
+    """A function that makes calls wait for a transaction, and returns their results or exceptions."""
+
+    def race(hold: Callable[[PluginConfigRepository], object], *calls: Callable[[], object], commit: bool) -> list[Any]:
+        with ThreadPoolExecutor(3) as threads, psycopg.connect(database_url) as blocker:
+            hold(PluginConfigRepository(blocker))
+            running = [threads.submit(call) for call in calls]
+            until_waiting(len(calls))
+            if not commit:
+                blocker.rollback()
+        return [call.exception() or call.result() for call in running]
+
+    return race
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_racing_first_saves_make_one_row(race: Race, commit: bool) -> None:
-    race.blocker.save("a", "disabled", {"by": "blocker"})
-    calls = [lambda n=n: race.store.save("a", "enabled", {str(n): n}) for n in range(2)]
-    rows = [call.result() for call in race.run(*calls, commit=commit)]
-    assert race.store.get_all() == [max(rows, key=lambda row: row.updated_at or LONG_AGO)]
-    assert race.store.get_all()[0].config == {"0": 0, "1": 1} | ({"by": "blocker"} if commit else {})
+def test_racing_first_saves_make_one_row(race: Race, repository: PluginConfigRepository, commit: bool) -> None:
+    calls = [partial(repository.save, "a", "enabled", {str(n): n}) for n in range(2)]
+    rows = race(lambda store: store.save("a", "disabled", {"by": "blocker"}), *calls, commit=commit)
+    assert repository.get_all() == [max(rows, key=lambda row: row.updated_at)]
+    assert repository.get_all()[0].config == {"0": 0, "1": 1} | ({"by": "blocker"} if commit else {})
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_racing_adds_return_the_same_row(race: Race, commit: bool) -> None:
-    stored = race.blocker.save("a", "disabled", {"by": "blocker"})
-    calls = [lambda n=n: race.store.add("a", "enabled", {"by": n}) for n in range(3)]
-    rows = [call.result() for call in race.run(*calls, commit=commit)]
-    assert rows == [rows[0]] * 3 == race.store.get_all() * 3
-    assert (rows[0] == stored) is commit
+def test_racing_adds_return_the_same_row(race: Race, repository: PluginConfigRepository, commit: bool) -> None:
+    calls = [partial(repository.add, "a", "enabled", {"by": n}) for n in range(3)]
+    rows = race(lambda store: store.add("a", "disabled", {"by": "blocker"}), *calls, commit=commit)
+    assert rows == [rows[0]] * 3 == repository.get_all() * 3
+    assert (rows[0].config == {"by": "blocker"}) is commit
 
 
 @pytest.mark.parametrize("old", [{}, {"old": 0, "gone": 0}])
-def test_racing_updates_lose_no_key(race: Race, old: dict[str, int]) -> None:
+def test_racing_updates_lose_no_key(race: Race, repository: PluginConfigRepository, old: dict[str, int]) -> None:
     if old:
-        race.store.save("a", "enabled", old)
-    race.blocker.update_config("a", {"blocker": 1})
-    race.run(*[lambda n=n: race.store.update_config("a", {f"{n}": n}, remove=["gone"]) for n in range(3)])
+        repository.save("a", "enabled", old)
+    calls = [partial(repository.update_config, "a", {f"{n}": n}, remove=["gone"]) for n in range(3)]
+    race(lambda store: store.update_config("a", {"blocker": 1}), *calls, commit=True)
     expected = {key: 0 for key in old if key != "gone"} | {"blocker": 1, "0": 0, "1": 1, "2": 2}
-    assert race.store.get_all()[0].config == expected
+    assert repository.get_all()[0].config == expected
 
 
-def test_racing_changes_of_a_version_are_refused(race: Race) -> None:
-    version = race.store.save("a", "enabled").updated_at
-    stored = race.blocker.save_config("a", {"n": 1}, expected_updated_at=version)
-    call = lambda: race.store.save_config("a", {"n": 2}, expected_updated_at=version)  # noqa: E731
-    assert [type(each.exception()) for each in race.run(call, call)] == [ConflictError] * 2
-    assert race.store.get_all() == [stored]
+def test_racing_changes_of_a_version_are_refused(race: Race, repository: PluginConfigRepository) -> None:
+    version = repository.save("a", "enabled").updated_at
+    calls = [partial(repository.save_config, "a", {"by": n}, expected_updated_at=version) for n in range(2)]
+    ends = race(lambda store: store.save_config("a", {"n": 1}, expected_updated_at=version), *calls, commit=True)
+    assert [type(end) for end in ends] == [ConflictError] * 2
+    assert repository.get_all()[0].config == {"n": 1}

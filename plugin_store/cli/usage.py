@@ -17,9 +17,19 @@ STATUSES = """exit status:
   3  the database is away"""
 
 
+def given(argument: str) -> str:
+    """Return an argument without the mark that ``parse`` gives to numbers."""
+    return argument.removeprefix("\0")
+
+
+def number(argument: str) -> float:
+    """Return an argument that is a number."""
+    return float(given(argument))
+
+
 def typed(argument: str) -> str:
     """Return an argument as it was typed. UTF-8 arguments are read in any locale."""
-    return argument.removeprefix("\0").encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    return given(argument).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
 def _flag(help: str) -> dict[str, Any]:
@@ -34,15 +44,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "any_key": {"metavar": "KEY", "type": typed, "nargs": "?"},
     "keys": {"metavar": "KEY", "type": typed, "nargs": "+"},
     "value": {"metavar": "VALUE", "type": typed, "help": "the value, - for standard input"},
-    "file": {"metavar": "FILE", "type": typed, "help": "the file, - for standard input"},
-    "command": {"nargs": argparse.REMAINDER, "type": typed},
+    "file": {"metavar": "FILE", "type": given, "help": "the file, - for standard input"},
+    "command": {"nargs": argparse.REMAINDER, "type": given},
     "--check": _flag("print what is pending, change nothing"),
     "--create": _flag("create the row if the plugin has none"),
     "--dry-run": _flag("print what would change, change nothing"),
     "--prune": _flag("delete the rows that are not in the file"),
     "--show-values": _flag("show the values of configs, not ***"),
     "--text": _flag("store VALUE as text, even if it is JSON"),
-    "--wait": {"metavar": "SECONDS", "type": float, "default": 0.0, "help": "how long to try to reach the database"},
+    "--wait": {"metavar": "SECONDS", "type": number, "default": 0.0, "help": "how long to try to reach the database"},
     "--yes": _flag("do not ask"),
 }
 # Each command: its arguments, an example of them, what the command does.

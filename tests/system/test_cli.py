@@ -104,13 +104,17 @@ def test_closed_pipe_leaves_the_status(shell: Run, mail: PluginConfigRepository)
         {"PYTHONIOENCODING": "ascii"},
     ],
 )
-def test_other_locales_read_and_write_the_same(shell: Run, mail: PluginConfigRepository, env: dict[str, str]) -> None:
+def test_other_locales_read_and_write_the_same(
+    shell: Run, mail: PluginConfigRepository, tmp_path: Path, env: dict[str, str]
+) -> None:
     done = shell("store enable --create é€ && store config set é€ ключ ☃ && store list", **env)
     assert (done.returncode, done.stderr) == (0, "")
     row = mail.get_by_name("é€")
     assert row is not None and row.config == {"ключ": "☃"}
     assert "é€" in shell("store export é€", **env).stdout
     assert shell("store config get é€ ключ", **env).stdout == "☃\n"
+    done = shell(f"cd '{tmp_path}' && store export > -1é && store diff -1é", **env)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_no_output_shows_a_password(shell: Run) -> None:

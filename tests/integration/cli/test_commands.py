@@ -346,6 +346,7 @@ def test_statuses_tell_refused_from_away(run: Run, empty_url: str, file: str) ->
         ["diff", file],
         ["import", file],
         ["migrate"],
+        ["migrate", "--wait", "-1"],
         ["status"],
         ["watch"],
     ):

@@ -27,18 +27,27 @@ def mail_with(config: dict[str, Any], *secret_keys: str) -> tuple[PluginManager,
     return started(store, mail), mail
 
 
-def test_get_config_resolves_references_at_any_depth() -> None:
-    _, mail = mail_with({})
-    mail.set_config("a", {"list": [REFERENCE, {"b": REFERENCE}], "plain": 1})
+def password_from(reference: Any) -> Any:
+    """Return what a plugin reads as its password, which is this reference."""
+    mail = Recorder("mail")
+    mail.set_config("login", {"password": [reference]})
+    return mail.get_config("login")["password"][0]
+
+
+def error_from(reference: Any) -> str:
+    with pytest.raises(UnresolvedReferenceError) as caught:
+        password_from(reference)
+    assert caught.value.__context__ is None  # an error of the decoder would show the secret
+    return str(caught.value)
+
+
+def test_get_config_resolves_references_at_any_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager, mail = mail_with({"a": {"list": [REFERENCE, {"b": REFERENCE}], "plain": 1}})
+    manager.load_persisted_state()
     assert mail.get_config("a") == {"list": [SECRET, {"b": SECRET}], "plain": 1}
     assert mail._config == {"a": {"list": [REFERENCE, {"b": REFERENCE}], "plain": 1}}
-
-
-def test_get_config_reads_secret_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    manager, mail = mail_with({"password": REFERENCE})
-    manager.load_persisted_state()
     monkeypatch.setenv("MAIL_PASSWORD", "changed")
-    assert mail.get_config("password") == "changed"
+    assert mail.get_config("a")["list"][0] == "changed"
 
 
 @pytest.mark.parametrize(
@@ -49,17 +58,13 @@ def test_get_config_reads_secret_anew(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"hunter2\r\n", "hunter2"),
         (b"hunter2\n\n", "hunter2\n"),
         (b" a\r\nb \n", " a\r\nb "),
-        (b"\xef\xbb\xbfhunter2", "hunter2"),
-        ("pässword".encode(), "pässword"),
+        (b"\xef\xbb\xbfp\xc3\xa4ssword", "pässword"),
         (b"", ""),
     ],
 )
 def test_get_config_reads_secret_file(tmp_path: Path, content: bytes, secret: str) -> None:
-    file = tmp_path / "secret"
-    file.write_bytes(content)
-    _, mail = mail_with({})
-    mail.set_config("password", {"$file": str(file)})
-    assert mail.get_config("password") == secret
+    (tmp_path / "secret").write_bytes(content)
+    assert password_from({"$file": str(tmp_path / "secret")}) == secret
 
 
 @pytest.mark.parametrize(
@@ -76,29 +81,20 @@ def test_get_config_reads_secret_file(tmp_path: Path, content: bytes, secret: st
     ],
 )
 def test_get_config_names_reference_that_cannot_be_read(reference: dict[str, Any], problem: str) -> None:
-    _, mail = mail_with({})
-    mail.set_config("login", {"password": [reference]})
-    with pytest.raises(UnresolvedReferenceError, match=r"plugin 'mail': config\.login\.password\[0\]") as caught:
-        mail.get_config("login")
-    assert problem in str(caught.value)
+    error = error_from(reference)
+    assert error.startswith("plugin 'mail': config.login.password[0] ") and problem in error
 
 
 def test_secret_file_is_not_shown_when_undecodable(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"walnut\xff")
-    _, mail = mail_with({})
-    mail.set_config("password", {"$file": str(tmp_path / "secret")})
-    with pytest.raises(UnresolvedReferenceError, match="not text in UTF-8") as caught:
-        mail.get_config("password")
-    assert "walnut" not in str(caught.value) and caught.value.__context__ is None
+    error = error_from({"$file": str(tmp_path / "secret")})
+    assert "not text in UTF-8" in error and "walnut" not in error
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
 def test_secret_fifo_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
-    _, mail = mail_with({})
-    mail.set_config("password", {"$file": str(tmp_path / "fifo")})
-    with pytest.raises(UnresolvedReferenceError, match="not a regular file"):
-        mail.get_config("password")
+    assert "not a regular file" in error_from({"$file": str(tmp_path / "fifo")})
 
 
 def test_plugin_starts_when_its_secret_appears(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,21 +102,15 @@ def test_plugin_starts_when_its_secret_appears(monkeypatch: pytest.MonkeyPatch) 
     manager, mail = mail_with({"password": REFERENCE})
     reason = manager.load_persisted_state().skipped["mail"]
     assert "plugin 'mail': config.password needs the environment variable 'MAIL_PASSWORD'" in reason
-    with pytest.raises(UnresolvedReferenceError, match="MAIL_PASSWORD"):
-        manager.enable_plugin("mail")
-    assert mail.hooks == []
+    for call in (lambda: manager.enable_plugin("mail"), lambda: manager.save_config("mail", {"p": REFERENCE})):
+        with pytest.raises(UnresolvedReferenceError, match="MAIL_PASSWORD"):
+            call()
+    assert (mail.hooks, rows(manager.store)) == ([], {"mail": ("enabled", {"password": REFERENCE})})
     monkeypatch.setenv("MAIL_PASSWORD", SECRET)
     assert manager.sync().restored == ["mail"]
 
 
-def test_save_config_refuses_reference_that_cannot_be_read() -> None:
-    manager, _ = mail_with({"a": 1})
-    with pytest.raises(UnresolvedReferenceError, match="ABSENT"):
-        manager.save_config("mail", {"password": {"$env": "ABSENT"}})
-    assert rows(manager.store)["mail"][1] == {"a": 1}
-
-
-@pytest.mark.parametrize("value", [SECRET, 9031, True, [REFERENCE, SECRET], {"new": SECRET}, {"$env": "A", "b": "c"}])
+@pytest.mark.parametrize("value", [SECRET, 9031, [REFERENCE, SECRET], {"new": SECRET}, {"$env": "A", "b": "c"}])
 def test_plain_secret_is_never_stored(value: Any) -> None:
     manager, mail = mail_with({}, "password")
     for call in (manager.save_config, manager.update_config, manager.check_config):
@@ -136,7 +126,7 @@ def test_plain_secret_is_never_stored(value: Any) -> None:
     assert rows(manager.store) == {}
 
 
-@pytest.mark.parametrize("value", [REFERENCE, None, [], {}, [REFERENCE], {"old": REFERENCE, "new": None}])
+@pytest.mark.parametrize("value", [REFERENCE, None, [], {}, {"old": [REFERENCE], "new": None}])
 def test_secret_may_be_stored_as_reference(value: Any) -> None:
     manager, _ = mail_with({}, "password")
     manager.save_config("mail", {"password": value, "port": 25})
@@ -157,16 +147,13 @@ def test_secret_is_not_shown_when_hook_raises(hook: str, where: str, caplog: pyt
         manager.load_persisted_state()
     if where == "pending":
         mail.set_config("password", REFERENCE)
-    try:
-        raise OSError(SECRET)
-    except OSError:
-        error = ValueError(f"login refused: {SECRET}")
-        error.__cause__ = OSError(SECRET)
+    error = ValueError(f"login refused: {SECRET}")
+    error.__cause__ = OSError(SECRET)
     mail.fail(hook, error=error)
     if hook == "validate_config":
         mail.parse = raising(error)
-    config = {} if where == "dropped" and hook != "on_enable" else {"password": REFERENCE, "n": 1}
-    manager.store.save_config("mail", {"n": 1} if where in ("default", "pending") else config)
+    keeps = where == "reference" or (where == "dropped" and hook == "on_enable")
+    manager.store.save_config("mail", {"n": 1, "password": REFERENCE} if keeps else {"n": 1})
     if hook == "on_disable":
         manager.store.save("mail", "disabled")
     report = manager.sync()
@@ -180,10 +167,8 @@ def test_refused_config_does_not_chain_secret() -> None:
     mail.parse = raising(ValueError(SECRET))
     with pytest.raises(InvalidConfigError, match="refuses this config: ValueError") as caught:
         manager.save_config("mail", {"password": REFERENCE})
-    error: BaseException | None = caught.value
-    while error is not None:
-        assert SECRET not in str(error)
-        error = error.__cause__ or error.__context__
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 def test_error_text_is_shown_without_secrets() -> None:

@@ -2,13 +2,12 @@
 
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Event as Flag
-from threading import Thread
 from types import FrameType
-from typing import Any
 
 import pytest
-from recorder import Recorder, events_of, started, stored
+from recorder import Recorder, events_of, restored, started, stored
 
 from plugin_store import PluginManager, PluginStateError
 
@@ -17,22 +16,10 @@ class TimeLimitError(Exception):
     """What a signal handler raises."""
 
 
-def in_thread(function: Callable[..., object], *args: object) -> None:
-    """Call the function in another thread, and raise what it raises."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            function(*args)
-        except BaseException as exc:
-            errors.append(exc)
-
-    thread = Thread(target=run)
-    thread.start()
-    thread.join(30)
-    assert not thread.is_alive()
-    if errors:
-        raise errors[0]
+def in_thread(call: Callable[[], object]) -> None:
+    """Make the call in another thread, and raise what it raises."""
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(call).result(30)
 
 
 def test_changes_of_threads_do_not_overlap() -> None:
@@ -55,11 +42,8 @@ def test_changes_of_threads_do_not_overlap() -> None:
             manager.enable_plugin(name)
             manager.disable_plugin(name)
 
-    threads = [Thread(target=work, args=[name]) for name in "abcd"]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, "abcd", timeout=60))
     assert overlaps == []
     assert all(plugin.hooks == ["on_enable", "on_disable"] * 20 for plugin in plugins)
 
@@ -69,14 +53,14 @@ def test_change_raises_when_another_takes_too_long() -> None:
     manager.wait_seconds = 0.05
     entered, goes_on = Flag(), Flag()
     slow.then["on_enable"] = lambda: (entered.set(), goes_on.wait(30))
-    thread = Thread(target=manager.enable_plugin, args=["slow"])
-    thread.start()
-    assert entered.wait(30)
-    with pytest.raises(PluginStateError, match=r"the plugin manager is busy: another thread's change .* 0\.05 s"):
-        manager.enable_plugin("mail")
-    assert not manager.is_enabled("slow") and manager.get_enabled_plugins() == []  # reading does not wait
-    goes_on.set()
-    thread.join(30)
+    with ThreadPoolExecutor(1) as threads:
+        enabling = threads.submit(manager.enable_plugin, "slow")
+        assert entered.wait(30)
+        with pytest.raises(PluginStateError, match=r"the plugin manager is busy: another thread's change .* 0\.05 s"):
+            manager.enable_plugin("mail")
+        assert not manager.is_enabled("slow") and manager.get_enabled_plugins() == []  # reading does not wait
+        goes_on.set()
+        enabling.result(30)
     manager.enable_plugin("mail")
     assert manager.is_enabled("slow") and manager.is_enabled("mail")
 
@@ -87,17 +71,11 @@ def test_thread_of_hook_is_refused_in_time() -> None:
 
     def hook() -> None:
         with pytest.raises(PluginStateError, match="busy"):
-            in_thread(manager.enable_plugin, "other")
+            in_thread(lambda: manager.enable_plugin("other"))
 
     mail.then["on_enable"] = hook
     manager.enable_plugin("mail")
     assert manager.is_enabled("mail")
-
-
-def restored() -> PluginManager:
-    manager = started(stored(base="enabled", mail="disabled"), Recorder("base"), Recorder("mail", "base"))
-    manager.load_persisted_state()
-    return manager
 
 
 def interrupt_at(step: int, call: Callable[[], object]) -> bool:
@@ -124,33 +102,41 @@ def interrupt_at(step: int, call: Callable[[], object]) -> bool:
     return left > 0
 
 
+def service(action: str) -> tuple[PluginManager, Callable[[], object]]:
+    """Return a manager with the plugins base and mail, and a change of it."""
+    manager = restored(stored(base="enabled", mail="disabled"), Recorder("base"), Recorder("mail", "base"))
+    if action == "disable":
+        manager.enable_plugin("mail")
+    elif action == "sync":
+        manager.store.save("base", "disabled")
+    calls: dict[str, Callable[[], object]] = {
+        "enable": lambda: manager.enable_plugin("mail"),
+        "disable": lambda: manager.disable_plugin("mail"),
+        "configure": lambda: manager.update_config("base", {"n": 1}),
+        "sync": manager.sync,
+    }
+    return manager, calls[action]
+
+
+def switch(manager: PluginManager) -> None:
+    manager.enable_plugin("base")
+    manager.enable_plugin("mail")
+    manager.disable_plugin("mail")
+
+
 # Python cannot pass on what is raised while it closes a generator.
-ignores_unraisable = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@ignores_unraisable
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("action", ["enable", "disable", "sync", "configure"])
 def test_manager_recovers_from_exception_at_any_step(action: str) -> None:
     ended, step = False, 0
-    while not ended:
-        step += 1
-        manager = restored()
-        call: dict[str, Callable[[], Any]] = {
-            "enable": lambda: manager.enable_plugin("mail"),  # noqa: B023
-            "disable": lambda: manager.disable_plugin("mail"),  # noqa: B023
-            "configure": lambda: manager.update_config("base", {"n": 1}),  # noqa: B023
-            "sync": manager.sync,
-        }
-        if action == "disable":
-            manager.enable_plugin("mail")
-        elif action == "sync":
-            manager.store.save("base", "disabled")
-        ended = interrupt_at(step, call[action])
-        events = events_of(manager)
-        manager.wait_seconds = 1
-        in_thread(manager.enable_plugin, "base")
-        in_thread(manager.enable_plugin, "mail")
-        in_thread(manager.disable_plugin, "mail")
-        assert events[-1] == ("disabled", "mail"), step
-        assert manager.is_enabled("base") and not manager.is_enabled("mail"), step
+    with ThreadPoolExecutor(1) as threads:
+        while not ended:
+            step += 1
+            manager, call = service(action)
+            ended = interrupt_at(step, call)
+            events = events_of(manager)
+            manager.wait_seconds = 1
+            threads.submit(switch, manager).result(30)
+            assert events[-1] == ("disabled", "mail"), step
+            assert manager.is_enabled("base") and not manager.is_enabled("mail"), step
     assert step > 100

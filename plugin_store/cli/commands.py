@@ -11,7 +11,7 @@ import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from plugin_store.stores.schema import inspect_schema
 from . import verbs
 from .database import database, stored, transaction
 from .migrate import migrate, pending
-from .output import Answer, as_json, as_table, hidden, local, near, printable, printable_lines, progress, say
+from .output import Answer, as_json, as_table, hidden, local, near, printable, progress, say
 from .transfer import PluginChange, diff_plugins, dump_plugins, import_plugins, load_plugins
 from .watch import do_watch as do_watch
 
@@ -75,7 +75,7 @@ def do_show(args: Namespace) -> Answer:
         row = verbs.existing(store, args.name)
     values = _as_json(row, args)
     cells = [(name, local(value) if name.endswith("_at") else str(value)) for name, value in values.items()]
-    config = printable_lines(json.dumps(values["config"], indent=2, ensure_ascii=False))
+    config = printable(json.dumps(values["config"], indent=2, ensure_ascii=False), keep="\n")
     text = as_table([cell for cell in cells if cell[0] != "config"]) + f"config {config}\n"
     notes = [] if args.json or values["config"] == row.config else ["--show-values shows the values of the config"]
     return _either(args, values, text, notes)
@@ -110,7 +110,7 @@ def do_config_get(args: Namespace) -> Answer:
         raise InvalidConfigError(f"plugin {args.name!r}: no key {args.any_key!r} is stored in its config{hint}")
     value = config if args.any_key is None else config[args.any_key]
     if isinstance(value, str) and not args.json:  # escape only at a terminal
-        return Answer(f"{printable_lines(value) if sys.stdout.isatty() else value}\n")
+        return Answer((printable(value, keep="\n") if sys.stdout.isatty() else value) + "\n")
     return Answer(as_json(value))
 
 
@@ -206,8 +206,7 @@ def _either(args: Namespace, value: Any, text: str, notes: Iterable[str] = (), s
 
 
 def _as_json(row: PluginConfig, args: Namespace) -> dict[str, Any]:
-    values = {name: getattr(row, name) for name in row.__slots__}
-    return values if args.show_values else values | {"config": hidden(row.config)}
+    return asdict(row if args.show_values else replace(row, config=hidden(row.config)))
 
 
 def _since(row: PluginConfig) -> Any:

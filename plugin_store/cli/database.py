@@ -28,10 +28,7 @@ def database(args: Namespace) -> str:
     given: str = (args.database or os.environ.get("DATABASE_URL", "")).strip()
     if given or any(os.environ.get(name) for name in LIBPQ_VARIABLES):
         return given
-    raise PluginStoreError(
-        "no database is named: set DATABASE_URL to one (postgresql://…), or libpq's PGHOST, PGDATABASE and so on, or "
-        "give --database URL; `plugin-store sandbox` starts a throw-away one"
-    )
+    raise PluginStoreError("no database is named: set DATABASE_URL or libpq's variables, or use `plugin-store sandbox`")
 
 
 @contextmanager

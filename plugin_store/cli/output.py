@@ -84,14 +84,12 @@ def hidden(value: Any) -> Any:
     return [hidden(item) for item in value] if isinstance(value, list) else HIDDEN
 
 
-def printable(text: str) -> str:
-    """Escape the characters that could move a terminal's cursor or end the line."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def printable(text: str, keep: str = "") -> str:
+    """Escape the characters that could move a terminal's cursor or end the line, except those to keep.
 
-
-def printable_lines(text: str) -> str:
-    """Return the text with such characters, except line feeds, escaped as in JSON. A JSON text keeps its value."""
-    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    The escapes are JSON's, so a JSON text keeps its value.
+    """
+    return "".join(c if c.isprintable() or c in keep else json.dumps(c)[1:-1] for c in text)
 
 
 def as_json(value: Any) -> str:

@@ -18,7 +18,7 @@ from plugin_store.stores.statements import load_statement
 from plugin_store.stores.time_limit import Connection
 from plugin_store.stores.validation import checked_many, same_json
 
-from .output import hidden, printable, printable_lines
+from .output import hidden, printable
 from .verbs import refuse_constant, unique_keys
 
 ISOLATION = load_statement("isolation")
@@ -61,7 +61,7 @@ def dump_plugins(rows: Iterable[PluginConfig]) -> str:
     """
     plugins = {row.plugin_name: {"status": row.status, "config": row.config} for row in rows}
     text = json.dumps({"format": FORMAT, "plugins": plugins}, indent=2, sort_keys=True, ensure_ascii=False)
-    return printable_lines(text) + "\n"  # for terminals and reviewers
+    return printable(text, keep="\n") + "\n"  # for terminals and reviewers
 
 
 def load_plugins(text: str | bytes) -> list[PluginConfig]:

@@ -48,7 +48,7 @@ def test_list_names_the_config_keys(run: Run, repository: PluginConfigRepository
 def test_output_escapes_what_moves_the_cursor(run: Run, repository: PluginConfigRepository) -> None:
     hostile = {"a\x9b": "\x9b31m \u202e\x7f é"}
     repository.save("\x1b[2Jé\n", "enabled", hostile)
-    assert run("list").out.splitlines()[1].startswith("\\x1b[2Jé\\n  enabled")
+    assert run("list").out.splitlines()[1].startswith("\\u001b[2Jé\\n  enabled")
     shown = run("show", "\x1b[2Jé\n", "--show-values").out
     assert shown.replace("\n", "").isprintable()
     assert json.loads(shown.partition("\nconfig ")[2]) == hostile

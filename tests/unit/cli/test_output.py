@@ -25,7 +25,7 @@ def test_near_names_what_is_similar() -> None:
 
 def test_table_is_aligned_and_on_one_line_each() -> None:
     assert output.as_table([("a", "b"), ("long\n", "")]) == "a       b\nlong\\n\n"
-    assert output.printable("a\x1b\u202eé") == "a\\x1b\\u202eé"
+    assert output.printable("a\x1b\u202eé") == "a\\u001b\\u202eé"
 
 
 class Terminal(io.StringIO):

@@ -88,4 +88,4 @@ def test_changes_are_by_plugin_and_key() -> None:
 
 def test_change_is_line_that_moves_no_cursor() -> None:
     change = PluginChange("~", "a\x1b[2J", "config.k\n", "é\x9b", {"$env": "KEY"})
-    assert str(change) == r'~ a\x1b[2J: config.k\n "é\x9b" -> {"$env": "KEY"}'
+    assert str(change) == r'~ a\u001b[2J: config.k\n "é\u009b" -> {"$env": "KEY"}'

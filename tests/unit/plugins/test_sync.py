@@ -55,16 +55,6 @@ def test_restore_writes_nothing() -> None:
     assert store.called == [("get_all",)]
 
 
-def test_restore_raises_when_rows_cannot_be_read() -> None:
-    store = FailingStore()
-    store.save("mail", "enabled")
-    manager = started(store, mail := Recorder("mail"))
-    store.fails = {"get_all"}
-    with pytest.raises(Exception, match="database is away"):
-        manager.load_persisted_state()
-    assert (mail.status, manager.last_report) == (PluginStatus.INITIALIZED, SyncReport())
-
-
 def test_sync_follows_rows() -> None:
     store = stored(a="enabled", b="disabled", c="enabled")
     manager = restored(store, a := Recorder("a"), b := Recorder("b"), c := Recorder("c"), port=25)
@@ -93,13 +83,6 @@ def test_sync_does_nothing_when_nothing_changed() -> None:
     assert (mail.hooks, events) == (["on_enable"], [])
 
 
-def test_sync_drops_config_of_deleted_row() -> None:
-    store, manager, mail = running(port=587)
-    store.delete("mail")
-    manager.sync()
-    assert (mail._config, mail.status) == ({"port": 25}, PluginStatus.DISABLED)
-
-
 def test_sync_stops_dependents_and_restarts_them() -> None:
     store, calls = stored(base="enabled", child="enabled"), list[tuple[str, str]]()
     manager = restored(store, Recorder("child", "base", calls=calls), Recorder("base", calls=calls))
@@ -109,14 +92,6 @@ def test_sync_stops_dependents_and_restarts_them() -> None:
     store.save("base", "enabled")
     assert manager.sync() == SyncReport(["base", "child"], {}, {})
     assert calls == [("child", "on_disable"), ("base", "on_disable"), ("base", "on_enable"), ("child", "on_enable")]
-
-
-def test_sync_stops_plugins_whose_metadata_became_cyclic() -> None:
-    manager = started(None, a := Recorder("a"), b := Recorder("b", "a"))
-    manager.enable_defaults("a", "b")
-    a.metadata.dependencies = ["b"]
-    assert "dependency cycle" in manager.sync().skipped["a"]
-    assert (a.hooks, b.hooks) == (BOTH, BOTH)
 
 
 def test_sync_starts_plugin_registered_late() -> None:
@@ -174,15 +149,6 @@ def test_failed_plugin_starts_when_tried_again(retry: str) -> None:
     RETRIES[retry](manager)
     assert manager.last_report == SyncReport(["mail"], {}, {})
     assert mail.status is PluginStatus.ENABLED
-
-
-def test_failed_plugin_stays_off_when_row_is_disabled() -> None:
-    manager, mail = failed_once()
-    manager.store.save("mail", "disabled")
-    manager.sync(retry_failed=True)
-    assert mail.hooks == ["on_enable"]
-    manager.store.save("mail", "enabled")
-    assert manager.sync().restored == ["mail"]
 
 
 def test_sync_with_names_reads_only_them() -> None:

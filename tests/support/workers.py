@@ -1,22 +1,18 @@
-"""Processes for the tests: workers that follow a table, and a PostgreSQL that can be restarted and replicated.
-
-Run as a program, this file is the workers: it is forked once for each file descriptor in its arguments, before
-there is a thread or a connection, and each fork answers the questions that come through its descriptor.
-"""
+"""Processes for the tests: workers that follow a table, a PostgreSQL that can be killed, and a PgBouncer."""
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +21,7 @@ from psycopg.conninfo import conninfo_to_dict
 from recorder import Service
 
 import plugin_store
-from plugin_store import PluginConfigRepository, PluginManager, PluginStoreError, PluginWatcher
+from plugin_store import PluginConfigRepository, PluginStoreError, PluginWatcher
 from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 # Four plugins by themselves, and a tree of dependencies.
@@ -51,46 +47,35 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> bool:
     return True
 
 
-def fresh_state(url: str, plugins: dict[str, tuple[str, ...]] = PLUGINS) -> dict[str, str]:
+def fresh_state(url: str) -> dict[str, str]:
     """Return what a process that starts now would restore."""
     with PluginConfigRepository.open(url) as repository:
-        return Service(repository, plugins).state()
-
-
-class CountingManager(PluginManager):
-    """Counts its syncs."""
-
-    syncs = 0
-
-    def sync(self, **options: Any) -> Any:
-        self.syncs += 1
-        return super().sync(**options)
+        return Service(repository, PLUGINS).state()
 
 
 # -- workers --------------------------------------------------------------------------------------
 
 
 class Crew:
-    """So many worker processes on a database, each with a watcher on ``listen_url``; a context manager."""
+    """Worker processes that follow a database; a context manager."""
 
-    def __init__(self, url: str, count: int, listen_url: str | None = None) -> None:
-        pairs = [socket.socketpair() for _ in range(count)]
-        fds = [theirs.fileno() for _, theirs in pairs]
-        command = [sys.executable, __file__, url, listen_url or url, *map(str, fds)]
-        self._parent = subprocess.Popen(command, pass_fds=fds, env=environment())
-        self._lines = [ours.makefile("rw") for ours, _ in pairs]
-        for ours, theirs in pairs:
-            ours.settimeout(60)
-            ours.close()  # for good with its file
+    def __init__(self, url: str, count: int) -> None:
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["workers"])
+        pipes = [context.Pipe() for _ in range(count)]
+        self._lines = [ours for ours, _ in pipes]
+        self._processes = [context.Process(target=be_worker, args=[url, theirs]) for _, theirs in pipes]
+        for process, (_, theirs) in zip(self._processes, pipes, strict=True):
+            process.start()
             theirs.close()
-        assert [line.readline() for line in self._lines] == ["ready\n"] * count
+        assert [line.recv() for line in self._lines] == ["ready"] * count
 
     def tell(self, *question: Any, worker: int = 0) -> None:
-        self._lines[worker].write(json.dumps(question) + "\n")
-        self._lines[worker].flush()
+        self._lines[worker].send(question)
 
     def answer(self, worker: int = 0) -> Any:
-        return json.loads(self._lines[worker].readline())
+        assert self._lines[worker].poll(60), "no answer"
+        return self._lines[worker].recv()
 
     def ask(self, *question: Any, worker: int = 0) -> Any:
         self.tell(*question, worker=worker)
@@ -110,30 +95,21 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         for line in self._lines:
             line.close()
-        try:
-            assert self._parent.wait(20) == 0, "a worker ended with an error"
-        finally:
-            self._parent.kill()
-            self._parent.wait()
+        for process in self._processes:
+            process.join(20)
+            process.kill()
+        assert not any(process.exitcode for process in self._processes), self._processes
 
 
 class Worker:
-    """One process of a Crew."""
+    """One process of a Crew. The crew asks for its methods by name."""
 
-    def __init__(self, repository: PluginConfigRepository, listen_url: str) -> None:
-        self.service = Service(repository, PLUGINS, CountingManager)
+    def __init__(self, repository: PluginConfigRepository) -> None:
+        self.service = Service(repository, PLUGINS)
         self.manager = self.service.manager
-        self.watcher = PluginWatcher(self.manager, listen_url)
 
     def state(self) -> dict[str, str]:
         return self.service.state()
-
-    def syncs(self) -> int:
-        assert isinstance(self.manager, CountingManager)
-        return self.manager.syncs
-
-    def calls(self) -> list[Any]:
-        return self.service.calls
 
     def change(self, number: int) -> bool:
         """Make one change of a fixed sequence through the manager; return whether it was allowed and possible."""
@@ -159,33 +135,14 @@ class Worker:
         return count
 
 
-def be_worker(url: str, listen_url: str, line: socket.socket) -> None:
-    with line.makefile("rw") as file, PluginConfigRepository.open(url, timeout=1) as repository:
-        worker = Worker(repository, listen_url)
-        with worker.watcher:
-            file.write("ready\n")
-            file.flush()
-            for text in file:
-                what, *arguments = json.loads(text)
-                file.write(json.dumps(getattr(worker, what)(*arguments)) + "\n")
-                file.flush()
-
-
-def main(url: str, listen_url: str, fds: list[int]) -> None:
-    """Fork a worker for each descriptor, and wait for their ends."""
-    children = []
-    for fd in fds:
-        if (child := os.fork()) == 0:
-            for other in set(fds) - {fd}:
-                os.close(other)
-            be_worker(url, listen_url, socket.socket(fileno=fd))
-            return
-        children.append(child)
-    for fd in fds:
-        os.close(fd)
-    statuses = [os.waitpid(child, 0)[1] for child in children]
-    if any(statuses):
-        raise SystemExit(f"workers ended with the statuses {statuses}")
+def be_worker(url: str, line: Connection) -> None:
+    with PluginConfigRepository.open(url, timeout=1) as repository:
+        worker = Worker(repository)
+        with PluginWatcher(worker.manager, url), suppress(EOFError):
+            line.send("ready")
+            while True:
+                name, *arguments = line.recv()
+                line.send(getattr(worker, name)(*arguments))
 
 
 # -- servers --------------------------------------------------------------------------------------
@@ -289,19 +246,11 @@ def pgbouncer(database_url: str, place: Path, **settings: object) -> Iterator[st
     target = {key: value for key, value in conninfo_to_dict(database_url).items() if key != "sslmode"}
     lines = {"auth_type": "any", "pool_mode": "transaction", "unix_socket_dir": "", "pidfile": ""} | settings
     lines |= {"listen_addr": "127.0.0.1", "listen_port": port, "logfile": place / "log"}
-    (place / "ini").write_text(
-        "\n".join(
-            [
-                "[databases]",
-                f"pooled = {' '.join(f'{key}={value}' for key, value in target.items())}",
-                "[pgbouncer]",
-                *(f"{key} = {value}" for key, value in lines.items()),
-                "",
-            ]
-        )
-    )
+    pooled = "pooled = " + " ".join(f"{key}={value}" for key, value in target.items())
+    text = ["[databases]", pooled, "[pgbouncer]", *(f"{key} = {value}" for key, value in lines.items()), ""]
+    (place / "ini").write_text("\n".join(text))
+    (place / "log").touch()
     for path in (place / "ini", place / "log"):
-        path.touch()
         path.chmod(0o666)
     for folder in (place, *place.parents):
         if os.geteuid() == 0 and not folder.stat().st_mode & 0o001:
@@ -336,7 +285,3 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
         return port
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], [int(fd) for fd in sys.argv[3:]])

@@ -1,7 +1,5 @@
 """The demo's factory: what it opens can be closed in one call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

@@ -1,7 +1,5 @@
 """``flask plugins`` on a real database."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

@@ -1,7 +1,5 @@
 """sql/recipes/history.sql: who changed what, as psql installs it and as the database tells it."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Callable

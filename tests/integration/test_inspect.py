@@ -1,7 +1,5 @@
 """The files in sql/inspect, run by psql as an operator runs them."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from collections.abc import Callable

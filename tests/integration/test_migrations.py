@@ -1,7 +1,5 @@
 """The migrations, run by the stock yoyo command and by migrate(), and what they make of a database."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import pwd
@@ -23,7 +21,7 @@ from servers import Server
 from yoyo.backends import DatabaseBackend
 
 import plugin_store.cli.migrate
-from plugin_store import PluginConfig, PluginConfigRepository, StoreError
+from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli.migrate import migrate
 from plugin_store.errors import InstallationError, MigrationError
 from plugin_store.stores.statements import folder
@@ -143,22 +141,10 @@ def test_each_schema_has_a_table(empty_url: str, admin: Connection) -> None:
     assert PluginConfigRepository(admin).get_all() == []
 
 
-# Ready, then wait for a line: so that the runs meet in the database, not one after the other at start-up.
-STOCK = "from yoyo.scripts.main import main; run = lambda url: main(['apply', '--batch', '-d', url, 'migrations'])"
-OURS = "from plugin_store.cli.migrate import migrate as run"
-
-
-@pytest.mark.parametrize("program", [STOCK, OURS], ids=["yoyo", "migrate"])
-def test_four_processes_may_migrate_at_once(empty_url: str, admin: Connection, program: str) -> None:
-    program += "; import sys; print('ready', flush=True); sys.stdin.readline(); run(sys.argv[1])"
-    command = [sys.executable, "-c", program, empty_url.replace("postgresql://", "postgresql+psycopg://")]
-    pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    runs = [subprocess.Popen(command, cwd=CHECKOUT, text=True, **pipes) for _ in range(4)]
-    assert [run.stdout.readline() for run in runs if run.stdout] == ["ready\n"] * 4
-    with ThreadPoolExecutor(len(runs)) as threads:
-        ends = list(threads.map(lambda run: (*run.communicate("go\n", timeout=60), run.returncode), runs))
-    assert [status for _, _, status in ends] == [0] * 4, ends
-    assert tables(admin) == ["public.plugin_config"]
+def test_four_threads_may_migrate_at_once(empty_url: str, admin: Connection) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        names = list(threads.map(migrate, [empty_url] * 4))
+    assert sorted(names) == [[], [], [], NAMES]
     assert recorded(admin) == NAMES
 
 
@@ -173,14 +159,6 @@ def test_migrate_waits_for_another_run(
         assert tables(connection) == []
         other.rollback()
         assert migrating.result(timeout=30) == NAMES
-
-
-def test_migrate_waits_for_a_limited_time(database_url: str, connection: Connection) -> None:
-    connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")
-    with psycopg.connect(database_url) as other:
-        other.execute("SELECT FROM plugin_config")
-        with pytest.raises(StoreError, match="lock timeout"):
-            migrate(with_options(database_url, "-clock_timeout=100"))
 
 
 def test_migrate_says_how_to_break_a_lock(

@@ -1,7 +1,5 @@
 """A watcher on one server: what it follows, how often it reads, and what it says where it cannot listen."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os
@@ -118,16 +116,22 @@ def test_resync_tries_failed_plugins_again(
 # -- where nothing is heard ----------------------------------------------------------------------
 
 
+@pytest.fixture
 def assert_polls(
-    service: Service, url: str, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture, reason: str
-) -> None:
-    with following(service, url, **POLLING):
-        for _ in range(2):
-            assert is_followed(service, repository)
-            before = len(syncs(service))
-            assert wait_until(lambda: len(syncs(service)) > before + 12)  # noqa: B023  (over a resync)
-    (message,) = logged(caplog)
-    assert re.match(f"polling plugin_config every 0.05 s: .*{reason}", message)
+    service: Service, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture
+) -> Callable[[str, str], None]:
+    """A function that asserts that a watcher on this URL polls, and says once for which reason."""
+
+    def assert_polls(url: str, reason: str) -> None:
+        with following(service, url, **POLLING):
+            for _ in range(2):
+                assert is_followed(service, repository)
+                before = len(syncs(service))
+                assert wait_until(lambda: len(syncs(service)) > before + 12)  # noqa: B023  (over a resync)
+        (message,) = logged(caplog)
+        assert re.match(f"polling plugin_config every 0.05 s: .*{reason}", message)
+
+    return assert_polls
 
 
 @pytest.mark.parametrize(
@@ -139,18 +143,14 @@ def assert_polls(
     ],
 )
 def test_watcher_polls_until_triggers_are_repaired(
-    database_url: str,
-    connection: Connection,
-    service: Service,
-    repository: PluginConfigRepository,
-    caplog: pytest.LogCaptureFixture,
-    statement: str,
+    database_url: str, connection: Connection, service: Service, assert_polls: Callable[..., None], statement: str
 ) -> None:
     connection.execute(statement.encode())
-    assert_polls(service, database_url, repository, caplog, "plugin_config_notify_update.*plugin-store migrate")
+    assert_polls(database_url, "plugin_config_notify_update.*plugin-store migrate")
 
     def listens() -> bool:
-        repository.save("a", "enabled", {"number": time.monotonic_ns()})
+        number = time.monotonic_ns()
+        connection.execute("UPDATE plugin_config SET config = jsonb_build_object('number', %s::bigint)", [number])
         return {"a"} in [sync["names"] for sync in syncs(service)]
 
     with following(service, database_url, **POLLING):
@@ -158,7 +158,8 @@ def test_watcher_polls_until_triggers_are_repaired(
         assert wait_until(listens)
 
 
-PATHS: dict[str, tuple[Callable[[str, Path], AbstractContextManager[Any]], str]] = {
+Way = Callable[[str, Path], AbstractContextManager[Any]]
+WAYS: dict[str, tuple[Way, str]] = {
     "server without LISTEN": (
         lambda url, _: Relay(url, lambda data: re.sub(rb"LISTEN(?= plugin_config)", b"LISTEX", data)),
         "the server refuses LISTEN: syntax error",
@@ -171,18 +172,12 @@ PATHS: dict[str, tuple[Callable[[str, Path], AbstractContextManager[Any]], str]]
 }
 
 
-@pytest.mark.parametrize(("path", "reason"), PATHS.values(), ids=PATHS.keys())
+@pytest.mark.parametrize(("way", "reason"), WAYS.values(), ids=WAYS.keys())
 def test_watcher_polls_where_nothing_is_heard(
-    database_url: str,
-    service: Service,
-    repository: PluginConfigRepository,
-    caplog: pytest.LogCaptureFixture,
-    tmp_path: Path,
-    path: Callable[[str, Path], AbstractContextManager[Any]],
-    reason: str,
+    database_url: str, tmp_path: Path, assert_polls: Callable[..., None], way: Way, reason: str
 ) -> None:
-    with path(database_url, tmp_path) as given:
-        assert_polls(service, getattr(given, "url", given), repository, caplog, reason)
+    with way(database_url, tmp_path) as given:
+        assert_polls(getattr(given, "url", given), reason)
 
 
 def test_watcher_says_that_table_hides_another(

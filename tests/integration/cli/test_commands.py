@@ -1,7 +1,5 @@
 """The commands of ``plugin-store`` on a table. The unit tests have what the verbs do to a store."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -32,9 +30,6 @@ def config_of(repository: PluginConfigRepository, name: str = "mail") -> dict[st
     row = repository.get_by_name(name)
     assert row is not None
     return row.config
-
-
-# -- list and show --------------------------------------------------------------------------------
 
 
 def test_list_names_the_config_keys(run: Run, repository: PluginConfigRepository) -> None:
@@ -103,9 +98,6 @@ def test_no_change_echoes_a_value(run: Run, repository: PluginConfigRepository, 
     assert '+ mail: config.x "walnut"\n' in run("diff", str(file), "--show-values").out
 
 
-# -- enable, disable, delete ----------------------------------------------------------------------
-
-
 def test_enable_and_disable_print_each_row(run: Run, repository: PluginConfigRepository) -> None:
     created = run("enable", "--create", "mail", "analytics", "mail")
     assert (created.status, created.err) == (0, "")
@@ -147,9 +139,6 @@ def test_delete_says_what_follows(run: Run, repository: PluginConfigRepository) 
     assert (done.status, done.out) == (0, "mail: deleted\n")
     assert "comes back enabled" in done.err and "disable" in done.err
     assert repository.get_all() == []
-
-
-# -- config ---------------------------------------------------------------------------------------
 
 
 TYPED: list[tuple[list[str], object]] = [
@@ -225,9 +214,6 @@ def test_config_get_prints_values_as_they_are(run: Run, repository: PluginConfig
     assert "no key 'hots' is stored in its config (did you mean 'host' or" in missed.err
 
 
-# -- a row that cannot be read --------------------------------------------------------------------
-
-
 @pytest.fixture
 def spoil(connection: Connection, repository: PluginConfigRepository) -> Callable[[], object]:
     """A function that makes the row ``odd`` unreadable: Python does not read so many digits."""
@@ -262,8 +248,6 @@ def test_unreadable_row_can_be_changed(run: Run, spoil: Callable[[], object], co
     assert run("delete", "odd").status == 0
     assert len(PluginConfigRepository(connection).get_all()) == 1
 
-
-# -- export, import, diff -------------------------------------------------------------------------
 
 PLUGINS = {"chat": {"config": {}, "status": "disabled"}}
 PLUGINS |= {"mail": {"config": {"host": "smtp.example", "port": 25}, "status": "enabled"}}
@@ -333,9 +317,6 @@ def test_diff_has_a_status_for_each_outcome(
             failed = run(command, str(tmp_path / name))
             assert (failed.status, failed.out) == (status, "")
             assert words in failed.err
-
-
-# -- the database ---------------------------------------------------------------------------------
 
 
 def test_statuses_tell_refused_from_away(run: Run, empty_url: str, file: str) -> None:

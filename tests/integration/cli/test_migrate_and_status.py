@@ -1,7 +1,5 @@
 """``plugin-store migrate`` and ``status`` on databases in the states that operators meet."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable
@@ -20,9 +18,6 @@ NAMES = sorted(path.stem for path in Path(folder("migrations")).glob("*.sql") if
 
 
 Run = Callable[..., Any]
-
-
-# -- migrate --------------------------------------------------------------------------------------
 
 
 def test_migrate_prints_what_it_applied(run: Run, empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,9 +67,6 @@ def test_check_is_refused_when_migrations_are_unreadable(run: Run, database_url:
     done = run("migrate", "--check", "--database", f"{database_url}&options=-crole%3D{role}")
     assert (done.status, done.out) == (1, "")
     assert "may not read which migrations are applied" in done.err
-
-
-# -- status ---------------------------------------------------------------------------------------
 
 
 def test_status_of_a_sound_table(run: Run, connection: Connection) -> None:

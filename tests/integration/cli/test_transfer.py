@@ -1,7 +1,5 @@
 """Plugins of a file brought into a table."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """What the table's triggers announce on the channel plugin_config."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Connections of the caller and of the library, whatever they were made with."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import os
@@ -54,13 +52,7 @@ def names(store: PluginConfigRepository) -> list[str]:
 def call_each_method(store: PluginConfigRepository) -> None:
     for call in METHODS.values():
         version = store.save("analytics", "enabled").updated_at
-        assert version is not None
         call(store, version)
-
-
-def whole_text(error: BaseException) -> str:
-    """Return all that a log or a screen would show of an error."""
-    return "\n".join([str(error), repr(error), *traceback.format_exception(error)])
 
 
 # -- connections of the caller -------------------------------------------------------------------
@@ -129,7 +121,7 @@ def test_given_pool_gets_connections_back_unchanged(
     assert caplog.messages == []  # the pool warns of each connection that comes back in a transaction
 
 
-def test_given_pool_is_neither_opened_nor_closed(database_url: str) -> None:
+def test_given_connections_are_neither_opened_nor_closed(database_url: str) -> None:
     pool: ConnectionPool[Any] = ConnectionPool(database_url, open=False)
     with pytest.raises(StoreUnavailableError):
         PluginConfigRepository(pool).get_all()
@@ -137,6 +129,10 @@ def test_given_pool_is_neither_opened_nor_closed(database_url: str) -> None:
         with PluginConfigRepository(pool) as repository:
             assert repository.get_all() == []
         assert not pool.closed
+    with psycopg.connect(database_url) as connection:
+        connection.close()
+        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+            PluginConfigRepository(connection).get_all()
 
 
 # psycopg_pool has it from 3.3 on.
@@ -144,7 +140,7 @@ CLOSE_RETURNS = {name: True for name in ("close_returns",) if name in signature(
 
 
 def test_changed_column_costs_one_error_only(database_url: str, connection: Connection) -> None:
-    with ConnectionPool(database_url, min_size=1, max_size=1, open=True, **CLOSE_RETURNS) as pool:  # type: ignore[arg-type]
+    with ConnectionPool(database_url, min_size=1, max_size=1, open=True, **CLOSE_RETURNS) as pool:
         repository = PluginConfigRepository(pool)
         repository.save("a", "enabled")
         for _ in range(8):
@@ -201,7 +197,6 @@ def test_warm_method_is_one_round_trip(
     with pools as pool, tempfile.TemporaryFile("r+") as trace:
         repository = PluginConfigRepository(pool)
         version = repository.save("analytics", "enabled", {"a": 1}).updated_at
-        assert version is not None
         for _ in range(6):  # psycopg prepares a statement after five uses
             version = repository.get_by_name("analytics").updated_at
             call(repository, version)
@@ -341,7 +336,7 @@ def test_open_is_unavailable_at_once_without_server(url: str, caplog: pytest.Log
         with pytest.raises(StoreUnavailableError, match=r"cannot be (reached|looked up)") as caught:
             PluginConfigRepository.open(url.format(SECRET, unused.getsockname()[1]))
         assert time.monotonic() - started < 5
-    assert SECRET not in whole_text(caught.value) + caplog.text
+    assert SECRET not in "".join(traceback.format_exception(caught.value)) + caplog.text
 
 
 def test_open_is_unavailable_when_server_refuses(server: Server, caplog: pytest.LogCaptureFixture) -> None:
@@ -351,7 +346,7 @@ def test_open_is_unavailable_when_server_refuses(server: Server, caplog: pytest.
         with pytest.raises(StoreUnavailableError, match=reason) as caught:
             PluginConfigRepository.open(url)
         assert isinstance(caught.value.__cause__, psycopg.OperationalError)
-        shown = whole_text(caught.value) + caplog.text
+        shown = "".join(traceback.format_exception(caught.value)) + caplog.text
         assert SECRET not in shown and server.password not in shown
 
 
@@ -363,7 +358,7 @@ def test_working_repository_never_shows_the_password(
         shown = [repr(repository), repr(repository.save("analytics", "enabled"))]
     with pytest.raises(StoreUnavailableError) as caught:
         repository.get_all()
-    shown += [whole_text(caught.value), caplog.text]
+    shown += ["".join(traceback.format_exception(caught.value)), caplog.text]
     assert server.password in database_url and server.password not in "\n".join(shown)
 
 

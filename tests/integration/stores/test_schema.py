@@ -1,7 +1,5 @@
 """What plugin_store says of the table that the search_path gives, and how it repairs it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

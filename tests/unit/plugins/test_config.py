@@ -1,6 +1,9 @@
 """A plugin's config: defaults, then stored, then pending, merged by top-level key."""
 
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from itertools import count
+from threading import Event as Flag
 from typing import Any
 
 import pytest
@@ -37,34 +40,19 @@ def test_get_config_returns_default_when_key_is_missing() -> None:
     assert (mail.get_config("absent"), mail.get_config("absent", 7), mail.get_config("none", 7)) == (None, 7, None)
 
 
-def test_get_config_returns_copy() -> None:
-    manager, store, mail = running({"hosts": ["a"], "tls": {"ca": ["x"]}})
-    mail.get_config("hosts").append("b")
-    mail.get_config("tls")["ca"].append("y")
-    store.update_config("mail", {"hosts": ["c"]})
-    manager.sync()
-    manager.enable_plugin("mail")
-    assert mail._config == rows(store)["mail"][1] == {"hosts": ["c"], "tls": {"ca": ["x"]}}
-
-
-def test_given_values_are_copied() -> None:
+def test_config_shares_nothing_with_its_users() -> None:
     hosts = ["a"]
-    manager, store, mail = running(default={"hosts": hosts})
+    manager, store, mail = running({"tls": {"ca": ["x"]}}, default={"hosts": hosts})
     mail.set_config("hosts", hosts)
     hosts.append("b")
-    manager.enable_plugin("mail")
-    assert rows(store)["mail"][1] == {"hosts": ["a"]}
-    assert mail.get_config("default") == {"hosts": ["a"]}
-
-
-def test_private_config_is_replaced() -> None:
-    manager, _, mail = running({"a": 1})
+    mail.get_config("hosts").append("c")
+    mail.get_config("tls")["ca"].append("y")
     before = mail._config
-    mail.set_config("b", 2)
-    manager.update_config("mail", {"c": 3})
-    assert before == {"a": 1}
-    before["a"] = 4
-    assert mail._config == {"a": 1, "b": 2, "c": 3}
+    before["tls"] = None
+    manager.update_config("mail", {"n": 1})
+    assert rows(store)["mail"][1] == {"hosts": ["a"], "tls": {"ca": ["x"]}, "n": 1}
+    assert mail._config == {"default": {"hosts": ["a"]}, **rows(store)["mail"][1]}
+    assert "n" not in before
 
 
 def test_defaults_are_never_stored() -> None:
@@ -142,23 +130,21 @@ def test_enable_keeps_config_stored_by_others_meanwhile() -> None:
 
 def test_config_may_be_used_while_thread_sets_keys() -> None:
     manager, store, mail = running(**{f"key {number}": number for number in range(200)})
-    end = False
+    end = Flag()
 
     def set_keys() -> None:
-        number = 0
-        while not end:
-            number += 1
+        for number in count():
             mail.set_config(f"new {number % 50}", number)
+            if end.is_set():
+                return
 
-    thread = Thread(target=set_keys)
-    thread.start()
-    try:
+    with ThreadPoolExecutor(1) as threads:
+        setting = threads.submit(set_keys)
         for number in range(50):
             (manager.disable_plugin if number % 2 else manager.enable_plugin)("mail")
             assert all(value is not None for value in mail._config.values())
-    finally:
-        end = True
-        thread.join(60)
+        end.set()
+        setting.result(60)
     manager.enable_plugin("mail")
     assert {key: value for key, value in mail._config.items() if key.startswith("new")} == rows(store)["mail"][1]
 
@@ -220,65 +206,39 @@ def test_refused_config_is_not_stored(method: str) -> None:
         getattr(manager, method)("mail", {"port": 0})
     assert rows(store) == {"mail": ("enabled", {"port": 25})}
     assert (mail._config, mail.hooks) == ({"port": 25}, [])
+    manager.check_config("absent", {"port": 0})
 
 
-def call_with_refused_config(manager: PluginManager, call: str) -> None:
-    """Call a method that applies the refused config of ``mail``: only enable_plugin raises."""
-    if call == "enable_plugin":
-        with pytest.raises(InvalidConfigError, match="port must not be 0"):
-            manager.enable_plugin("mail")
-    else:
-        getattr(manager, call)(*["mail"] * (call == "enable_defaults"))
-    assert not manager.is_enabled("mail")
-    assert "port must not be 0" in manager.last_report.skipped["mail"]
-
-
+@pytest.mark.parametrize("runs", [True, False])
 @pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults"])
-def test_running_plugin_stops_when_stored_config_is_refused(call: str) -> None:
-    manager, store, mail = running({"port": 25})
+def test_plugin_does_not_run_when_config_is_refused(call: str, runs: bool) -> None:
+    manager = started(None, mail := Recorder("mail"), port=0)
     mail.parse = refuse_port_0
-    store.update_config("mail", {"port": 0})
-    call_with_refused_config(manager, call)
-    assert (mail.hooks, mail._config) == (["on_disable"], {"port": 25})
-    assert rows(store) == {"mail": ("enabled", {"port": 0})}
-    store.update_config("mail", {"port": 26})
+    if runs:
+        manager.update_config("mail", {"port": 25})
+        manager.enable_plugin("mail")
+        manager.store.update_config("mail", {}, remove=["port"])
+    elif call == "sync":
+        manager.store.save("mail", "enabled")
+    with pytest.raises(InvalidConfigError, match="port must not be 0") if call == "enable_plugin" else nullcontext():
+        getattr(manager, call)(*["mail"] * (call != "sync"))
+    assert mail.hooks == ["on_enable", "on_disable"] * runs
+    assert "port must not be 0" in manager.last_report.skipped["mail"]
+    manager.store.save("mail", "enabled", {"port": 26})
     assert manager.sync().restored == ["mail"]
     assert mail.settings == ("parsed", 26)
 
 
-@pytest.mark.parametrize("call", ["sync", "enable_plugin", "enable_defaults"])
-def test_plugin_does_not_start_when_config_is_refused(call: str) -> None:
-    manager = started(None, mail := Recorder("mail"), port=0)
-    mail.parse = refuse_port_0
-    if call == "sync":
-        manager.store.save("mail", "enabled")
-    call_with_refused_config(manager, call)
-    assert mail.hooks == []
-
-
-def test_disable_plugin_works_when_config_is_refused() -> None:
+@pytest.mark.parametrize(("key", "value"), [("port", 0), ("when", {1, 2})])
+def test_bad_pending_config_refuses_enable_only(key: str, value: Any) -> None:
     manager, store, mail = running({"port": 25})
     mail.parse = refuse_port_0
-    mail.set_config("port", 0)
+    mail.set_config(key, value)
+    with pytest.raises(InvalidConfigError, match=r"port must not be 0|'mail': config\.when is a set"):
+        manager.enable_plugin("mail")
     manager.disable_plugin("mail")
     assert rows(store)["mail"][0] == "disabled"
-
-
-def test_unstorable_pending_config_refuses_enable_only() -> None:
-    manager, store, mail = running({"port": 25})
-    mail.set_config("when", {1, 2})
-    with pytest.raises(InvalidConfigError, match=r"'mail': config\.when is a set"):
-        manager.enable_plugin("mail")
-    assert manager.is_enabled("mail")
-    manager.disable_plugin("mail")
-    assert rows(store) == {"mail": ("disabled", {"port": 25})}
-
-
-def test_check_config_passes_unregistered_plugin() -> None:
-    manager, store, _ = running()
-    for name in ("absent", "mail"):
-        manager.check_config(name, {"port": 0})
-    assert rows(store) == {"mail": ("enabled", {})}
+    assert "when" not in rows(store)["mail"][1]
 
 
 # -- save_config and update_config ------------------------------------------------------------------
@@ -296,20 +256,13 @@ def test_save_config_replaces_stored_config() -> None:
 
 def test_update_config_sets_and_removes_keys() -> None:
     manager, store, mail = running({"a": 1, "b": 1}, port=25)
-    mail.parse = sorted
+    checked: list[Any] = []
+    mail.parse = lambda config: checked.append(config) or sorted(config)
     store.update_config("mail", {"c": 3})
     manager.update_config("mail", {"b": 2}, remove=["a", "absent"])
     assert rows(store) == {"mail": ("enabled", {"b": 2, "c": 3})}
-    assert mail._config == {"port": 25, "b": 2, "c": 3}
+    assert mail._config == checked[0] == {"port": 25, "b": 2, "c": 3}
     assert mail.settings == ["b", "c", "port"]
-
-
-def test_update_config_removes_keys_before_validation() -> None:
-    manager, _, mail = running({"a": 1, "b": 1}, port=25)
-    checked: list[dict[str, Any]] = []
-    mail.parse = checked.append
-    manager.update_config("mail", {}, remove=["b"])
-    assert checked[0] == {"port": 25, "a": 1}
 
 
 def test_config_of_disabled_plugin_changes_without_hook() -> None:
@@ -352,21 +305,20 @@ def test_update_config_stores_pending_config_along() -> None:
     assert mail._config == mail.settings == {"port": 25, "a": 1, "b": 2}
 
 
-@both
-@pytest.mark.parametrize("config", [{"when": {1}}, []])
-def test_unstorable_config_is_refused(change: str, config: Any) -> None:
-    manager, store, mail = running({"a": 1}, port=25)
-    with pytest.raises(InvalidConfigError, match="plugin 'mail': config"):
-        getattr(manager, change)("mail", config)
-    assert (rows(store), mail.hooks) == ({"mail": ("enabled", {"a": 1})}, [])
-
-
-@pytest.mark.parametrize("remove", ["a", ["b"]])
-def test_update_config_refuses_keys_to_remove(remove: Any) -> None:
-    manager, store, _ = running({"a": 1, "b": 1}, port=25)
+@pytest.mark.parametrize(
+    ("method", "config", "options"),
+    [
+        ("save_config", {"when": {1}}, {}),
+        ("update_config", [], {}),
+        ("update_config", {"b": 2}, {"remove": "a"}),
+        ("update_config", {"b": 2}, {"remove": ["b"]}),
+    ],
+)
+def test_unstorable_config_is_refused(method: str, config: Any, options: Any) -> None:
+    manager, store, mail = running({"a": 1, "b": 1})
     with pytest.raises(InvalidConfigError, match="plugin 'mail'"):
-        manager.update_config("mail", {"b": 2}, remove=remove)
-    assert rows(store) == {"mail": ("enabled", {"a": 1, "b": 1})}
+        getattr(manager, method)("mail", config, **options)
+    assert (rows(store), mail.hooks) == ({"mail": ("enabled", {"a": 1, "b": 1})}, [])
 
 
 @both

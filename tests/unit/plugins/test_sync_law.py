@@ -3,11 +3,13 @@
 A service is operated at random, while other processes edit its rows and hooks and stores fail.
 """
 
+import logging
 from collections.abc import Callable
 from itertools import pairwise
 from random import Random
 from typing import Any
 
+import pytest
 from recorder import FailingStore, Recorder, events_of, raising, rows, started
 
 from plugin_store import InMemoryPluginConfigStore, PluginManager, PluginStatus, PluginStoreError
@@ -130,11 +132,12 @@ def without_pending(config: Config) -> Config:
     return {key: value for key, value in config.items() if key != "pending"}
 
 
-def test_sync_leaves_process_as_fresh_one() -> None:
-    for seed in range(300):
+def test_sync_leaves_process_as_fresh_one(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "plugin_store")
+    for seed in range(200):
         print(f"life {seed}:")
         life = Life(Random(seed))
-        for _ in range(2 + seed // 10):
+        for _ in range(2 + seed // 5):
             life.one_step()
             life.check()
             if life.random.random() < 0.2:

@@ -44,7 +44,7 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
         missing = pending(connection, state)
         if missing is None:
             raise MigrationError("this role may not read which migrations are applied: migrate as the table's owner")
-        todo = missing + _repairs(state)
+        todo = missing or _repairs(state)
         if check or not todo:
             return todo
         _check_role(state)
@@ -75,6 +75,9 @@ def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str
 
 
 def _repairs(state: SchemaState) -> list[str]:
+    """Return what is to be repaired although all migrations are applied."""
+    if state.schema is None:
+        return ["repair of plugin_config"]  # somebody dropped the table
     return [f"repair of {name}" for name in state.missing_constraints + state.idle_triggers] if state.damaged else []
 
 

@@ -47,6 +47,13 @@ def test_migrate_repairs_the_table(run: Run, connection: Connection) -> None:
     assert failed.status == 1 and "repair of plugin_config_plugin_name_key failed" in failed.err
 
 
+def test_migrate_makes_a_dropped_table_again(run: Run, connection: Connection) -> None:
+    connection.execute("DROP TABLE plugin_config")
+    assert run("migrate", "--check")[:2] == (1, "pending repair of plugin_config\n")
+    assert run("migrate") == (0, "applied repair of plugin_config\n", "")
+    assert run("status").status == 0
+
+
 @pytest.mark.parametrize(
     "other",
     [

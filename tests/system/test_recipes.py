@@ -15,11 +15,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from recorder import Recorder
+from recorder import Recorder, started
 from services import LIMIT_SECONDS, ask, ask_all, await_all, run, running
 from workers import environment, free_port, wait_until
 
-from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginManager
+from plugin_store import InvalidConfigError
 
 RECIPES = Path(__file__).with_name("recipes")
 FLASK = "flask_service:create_app()"
@@ -51,7 +51,7 @@ def plugin_store(database_url: str, *arguments: str) -> str:
 
 
 @contextmanager
-def started(command: list[str], log: Path, database_url: str, folder: Path = RECIPES) -> Iterator[partial[Any]]:
+def serving(command: list[str], log: Path, database_url: str, folder: Path = RECIPES) -> Iterator[partial[Any]]:
     """Start a service and give a function that asks one of its processes."""
     port = free_port()
     command = [part.format(port=port) for part in command]
@@ -67,7 +67,7 @@ def started(command: list[str], log: Path, database_url: str, folder: Path = REC
 def test_every_process_of_service_follows_table(name: str, tmp_path: Path, database_url: str) -> None:
     module, command = SERVICES[name]
     pytest.importorskip(module)
-    with started(command, tmp_path / "log", database_url) as asked:
+    with serving(command, tmp_path / "log", database_url) as asked:
         await_all(asked, status=200, enabled=["greeter"])
         assert asked("/hello")["status"] == 200
         plugin_store(database_url, "disable", "greeter")
@@ -77,16 +77,15 @@ def test_every_process_of_service_follows_table(name: str, tmp_path: Path, datab
 
 def test_fastapi_change_reaches_every_process(tmp_path: Path, database_url: str) -> None:
     pytest.importorskip("fastapi")
-    plugin_store(database_url, "enable", "--create", "greeter")
-    plugin_store(database_url, "disable", "greeter")
-    with started(SERVICES["fastapi-uvicorn"][1], tmp_path / "log", database_url) as asked:
+    plugin_store(database_url, "disable", "--create", "greeter")
+    with serving(SERVICES["fastapi-uvicorn"][1], tmp_path / "log", database_url) as asked:
         await_all(asked, enabled=[])
         assert asked("/plugins/greeter/enable", "POST")["status"] == 200
         await_all(asked, enabled=["greeter"])
 
 
 def test_healthz_says_why_a_plugin_is_off(tmp_path: Path, database_url: str) -> None:
-    with started(SERVICES["flask-gthread"][1], tmp_path / "log", database_url) as asked:
+    with serving(SERVICES["flask-gthread"][1], tmp_path / "log", database_url) as asked:
         await_all(asked, enabled=["greeter"], not_running={})
         plugin_store(database_url, "config", "set", "greeter", "greeting", '{"$env": "NOT_SET"}')
         await_all(asked, status=200, enabled=[])
@@ -95,7 +94,7 @@ def test_healthz_says_why_a_plugin_is_off(tmp_path: Path, database_url: str) -> 
 
 
 def test_forked_uwsgi_says_which_option_to_set(tmp_path: Path, database_url: str) -> None:
-    with started([*UWSGI, "--module", FLASK], log := tmp_path / "log", database_url) as asked:
+    with serving([*UWSGI, "--module", FLASK], log := tmp_path / "log", database_url) as asked:
         await_all(asked, status=503)
         problem = asked()["problem"]
         (master,) = re.findall(r"spawned uWSGI master process \(pid: (\d+)\)", log.read_text())
@@ -106,9 +105,9 @@ def test_forked_uwsgi_says_which_option_to_set(tmp_path: Path, database_url: str
 
 @pytest.mark.parametrize("options", [[], [FORK_HOOKS], ["--lazy-apps"]], ids=["default", "fork hooks", "lazy apps"])
 def test_uwsgi_worker_reads_its_own_rows(options: list[str], tmp_path: Path, database_url: str) -> None:
-    command = [*UWSGI, "--enable-threads", *options, "--module", "rows_app"]
+    command = [*UWSGI, *options, "--module", "rows_app"]
     support = Path(__file__).parents[1] / "support"
-    with started(command, tmp_path / "log", database_url, support) as asked:
+    with serving(command, tmp_path / "log", database_url, support) as asked:
         assert all(answer["wrong"] == [] for answers in ask_all(asked).values() for answer in answers)
 
 
@@ -210,23 +209,18 @@ def test_settings_have_declared_type(
     pytest.importorskip("pydantic")
     monkeypatch.syspath_prepend(RECIPES)
     made = getattr(importlib.import_module("typed_settings"), plugin)()
-    name = made.metadata.name
-    manager = PluginManager(config_repo=InMemoryPluginConfigStore())
-    manager.register_plugin(made)
-    manager.initialize_plugin(name, config)
-    manager.enable_plugin(name)
+    manager = started(None, made, **config)
+    manager.enable_plugin(made.metadata.name)
     assert type(made.settings).__name__ == f"{plugin}Settings"
     with pytest.raises(InvalidConfigError):
-        manager.update_config(name, refused)
+        manager.update_config(made.metadata.name, refused)
 
 
 def test_prometheus_counts_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     prometheus = pytest.importorskip("prometheus_client")
     monkeypatch.syspath_prepend(RECIPES)
-    manager = PluginManager()
+    manager = started(None, Recorder("greeter"))
     importlib.import_module("prometheus_counter").count_changes(manager)
-    manager.register_plugin(Recorder("greeter"))
-    manager.initialize_plugin("greeter")
     manager.enable_plugin("greeter")
     labels = {"event": "plugin.enabled", "plugin": "greeter"}
     assert prometheus.REGISTRY.get_sample_value("plugin_changes_total", labels) == 1

@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Databases
+from psycopg_pool import ConnectionPool
 from recorder import Service
 from relay import Relay
 from watching import following, service_on, sessions, syncs, watcher_threads
@@ -50,7 +51,7 @@ def relay(database_url: str) -> Iterator[Relay]:
 
 
 @contextmanager
-def silent_network(relay: Relay, connection: psycopg.Connection[Any]) -> Iterator[None]:
+def silent_network(_: psycopg.Connection[Any], relay: Relay) -> Iterator[None]:
     relay.silence()
     yield
     relay.restore()
@@ -58,7 +59,7 @@ def silent_network(relay: Relay, connection: psycopg.Connection[Any]) -> Iterato
 
 @contextmanager
 def stopped_backend(
-    _: object, connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher"
+    connection: psycopg.Connection[Any], *_: Relay, application_name: str = "plugin_store watcher"
 ) -> Iterator[None]:
     """Stop the server's process. It acknowledges packets and does not answer."""
     (pid,) = sessions(connection, application_name)
@@ -73,7 +74,7 @@ def stopped_backend(
 
 
 @contextmanager
-def locked_table(_: object, connection: psycopg.Connection[Any]) -> Iterator[None]:
+def locked_table(connection: psycopg.Connection[Any], *_: Relay) -> Iterator[None]:
     with connection.transaction():
         connection.execute("LOCK TABLE plugin_config")
         yield
@@ -84,11 +85,11 @@ def test_silent_calls_end_also_after_fork_in_c(
 ) -> None:
     command = [sys.executable, "-c", FORKED, database_url]
     with databases.migrated() as other_url, psycopg.connect(other_url, autocommit=True) as other:
-        with PluginConfigRepository.open(other_url) as repository, locked_table(None, connection):
+        with PluginConfigRepository.open(other_url) as repository, locked_table(connection):
             began = time.monotonic()
             with (
                 subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as processes,
-                stopped_backend(None, other, "plugin_store"),
+                stopped_backend(other, application_name="plugin_store"),
             ):
                 with pytest.raises(StoreUnavailableError, match="did not answer within 25 seconds"):
                     repository.get_by_name("a")
@@ -101,7 +102,7 @@ def test_silent_calls_end_also_after_fork_in_c(
 
 def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: psycopg.Connection[Any]) -> None:
     repository = PluginConfigRepository.open(database_url)
-    with stopped_backend(None, connection, "plugin_store"):
+    with stopped_backend(connection, application_name="plugin_store"):
         began = time.monotonic()
         repository.close()
         assert time.monotonic() - began < 1
@@ -123,10 +124,12 @@ def test_watcher_follows_after_dead_network(
 
 
 def test_watcher_follows_soon_after_outage(
-    relay: Relay, service: Service, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture
+    relay: Relay, pool: ConnectionPool[Any], connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "plugin_store.watcher")
+    service, repository = service_on(PluginConfigRepository(pool)), PluginConfigRepository(connection)
     with following(service, relay.url, resync_seconds=3) as watcher:
+        pool.close()  # after a long outage, a pool waits about as long before it connects
         relay.refuse()
         assert wait_until(lambda: not watcher.healthy, 60)
         repository.save("a", "enabled")
@@ -154,7 +157,7 @@ def test_stop_ends_while_sync_waits_for_an_answer(
     fault: Callable[..., AbstractContextManager[None]],
 ) -> None:
     with following(service, relay.url, resync_seconds=0.5) as watcher:
-        with fault(relay, connection):
+        with fault(connection, relay):
             before = len(syncs(service))
             wait_until(lambda: len(syncs(service)) > before, 1)  # LISTEN may be what waits
             assert_stops(watcher)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 from workers import environment
 
@@ -20,8 +18,6 @@ def output_of(*parts: str, **variables: str) -> list[str]:
     It must end without an error and print nothing to stderr.
     """
     program = "\n".join(map(textwrap.dedent, parts))
-    env = environment(**variables)
-    env["PYTHONPATH"] += os.pathsep + str(Path(__file__).parent)
-    done = subprocess.run([*PYTHON, program], env=env, capture_output=True, text=True, timeout=90)
+    done = subprocess.run([*PYTHON, program], env=environment(**variables), capture_output=True, text=True, timeout=90)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout.splitlines()

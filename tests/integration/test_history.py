@@ -1,7 +1,6 @@
 """sql/recipes/history.sql: who changed what, as psql installs it and as the database tells it."""
 
 import re
-import subprocess
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,7 +16,8 @@ from plugin_store.cli import main
 RECIPE = Path(__file__).parents[2] / "sql" / "recipes" / "history.sql"
 
 Connection = psycopg.Connection[Any]
-Psql = Callable[..., "subprocess.CompletedProcess[str]"]
+Repository = PluginConfigRepository
+Psql = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def who_disabled(connection: Connection, name: str) -> dict[str, Any] | None:
     return connection.cursor(row_factory=dict_row).execute(asked.encode()).fetchone()
 
 
-def test_each_change_is_recorded(connection: Connection, repository: PluginConfigRepository) -> None:
+def test_each_change_is_recorded(connection: Connection, repository: Repository) -> None:
     repository.save("a", "enabled", {"n": 1})
     repository.save("a", "enabled", {"n": 1})
     repository.update_config("a", {"n": 2})
@@ -74,7 +74,7 @@ def test_each_change_is_recorded(connection: Connection, repository: PluginConfi
 
 
 def test_history_says_who_disabled_a_plugin(
-    connection: Connection, database_url: str, repository: PluginConfigRepository, service: str
+    connection: Connection, database_url: str, repository: Repository, service: str
 ) -> None:
     repository.save("mail", "enabled")
     assert who_disabled(connection, "mail") is None
@@ -94,7 +94,7 @@ def test_history_says_who_disabled_a_plugin(
 
 
 def test_writers_cannot_change_or_evade_it(
-    connection: Connection, database_url: str, service: str, repository: PluginConfigRepository
+    connection: Connection, database_url: str, service: str, repository: Repository
 ) -> None:
     repository.save("mail", "enabled")
     with psycopg.connect(database_url, user=service, password="test", autocommit=True) as restricted:
@@ -120,7 +120,7 @@ def test_history_is_in_the_tables_schema(psql: Psql, connection: Connection) -> 
     assert connection.execute('SELECT name_after FROM "Own, one".plugin_config_history').fetchall() == [("x",)]
 
 
-def test_stopped_history_keeps_its_rows(connection: Connection, repository: PluginConfigRepository) -> None:
+def test_stopped_history_keeps_its_rows(connection: Connection, repository: Repository) -> None:
     repository.save("mail", "enabled")
     stop = re.search(r"^--   (DROP FUNCTION .*;)$", RECIPE.read_text(encoding="utf-8"), re.MULTILINE)
     assert stop is not None

@@ -1,7 +1,6 @@
 """The migrations, run by the stock yoyo command and by migrate(), and what they make of a database."""
 
 import dataclasses
-import os
 import pwd
 import re
 import subprocess
@@ -10,13 +9,14 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import psycopg
 import pytest
+from recorder import raising
 from servers import Server
 from yoyo.backends import DatabaseBackend
 
@@ -189,15 +189,10 @@ def test_migrate_works_without_an_encoding(admin: Connection, server: Server) ->
         admin.execute("DROP DATABASE no_encoding WITH (FORCE)")
 
 
-def test_migrate_works_for_a_user_without_name(
-    empty_url: str, admin: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def nobody(uid: int) -> None:
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
-    monkeypatch.setattr(pwd, "getpwuid", nobody)
-    names = ("LOGNAME", "USER", "LNAME", "USERNAME")
-    monkeypatch.setattr(os, "environ", {name: value for name, value in os.environ.items() if name not in names})
+def test_migrate_works_for_a_user_without_name(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pwd, "getpwuid", raising(KeyError("uid not found")))
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # getpass takes no empty name; migrate() sets one, and pytest removes it again
     assert migrate(empty_url) == NAMES
 
 
@@ -345,14 +340,9 @@ def made(connection: Connection) -> PluginConfig:
     return stamped(connection, "INSERT INTO plugin_config (plugin_name) VALUES ('x')")
 
 
-def version(row: PluginConfig) -> datetime:
-    assert row.updated_at is not None
-    return row.updated_at
-
-
 def test_new_row_is_stamped(made: PluginConfig, connection: Connection) -> None:
     assert (made.status, made.config, made.enabled_at) == ("disabled", {}, None)
-    assert made.id is not None and version(made).utcoffset() is not None
+    assert made.id is not None and made.updated_at.utcoffset() is not None
     assert made.disabled_at == made.created_at == made.updated_at
     connection.execute("TRUNCATE plugin_config")
     row = stamped(connection, "INSERT INTO plugin_config (plugin_name, status) VALUES ('x', 'enabled')")
@@ -361,17 +351,17 @@ def test_new_row_is_stamped(made: PluginConfig, connection: Connection) -> None:
 
 def test_changed_status_moves_its_stamp(made: PluginConfig, connection: Connection) -> None:
     enabled = updated(connection, "status = 'enabled'")
-    assert enabled.enabled_at == version(enabled) > version(made)
+    assert enabled.enabled_at == enabled.updated_at > made.updated_at
     assert enabled.disabled_at == made.disabled_at
     disabled = updated(connection, "status = 'disabled'")
-    assert disabled.disabled_at == version(disabled) > version(enabled)
+    assert disabled.disabled_at == disabled.updated_at > enabled.updated_at
     assert disabled.enabled_at == enabled.enabled_at
 
 
 @pytest.mark.parametrize("values", ["config = '{\"a\": 1}'", "plugin_name = 'y'"])
 def test_other_change_moves_only_updated_at(made: PluginConfig, connection: Connection, values: str) -> None:
     row = updated(connection, f"{values}, id = gen_random_uuid(), created_at = '2001-01-01 UTC', enabled_at = now()")
-    assert version(row) > version(made)
+    assert row.updated_at > made.updated_at
     same = {"id": made.id, "created_at": made.created_at, "enabled_at": None, "disabled_at": made.disabled_at}
     assert {name: getattr(row, name) for name in same} == same
 
@@ -393,15 +383,14 @@ def test_update_without_a_change_moves_nothing(made: PluginConfig, connection: C
 def test_updated_at_grows_in_one_transaction(made: PluginConfig, connection: Connection) -> None:
     with connection.transaction():
         rows = [updated(connection, f"config = jsonb_build_object('n', {number})") for number in range(20)]
-    versions = [version(row) for row in [made, *rows]]
+    versions = [row.updated_at for row in [made, *rows]]
     assert versions == sorted(set(versions))
 
 
 def test_updated_at_grows_after_a_wrong_clock(connection: Connection) -> None:
     insert = "INSERT INTO plugin_config (plugin_name, updated_at) VALUES ('x', now() + interval '1 day')"
-    before = version(stamped(connection, insert))
-    after = updated(connection, "status = 'enabled'")
-    assert after.updated_at == after.enabled_at == before + timedelta(microseconds=1)
+    before, after = stamped(connection, insert), updated(connection, "status = 'enabled'")
+    assert after.updated_at == after.enabled_at == before.updated_at + timedelta(microseconds=1)
 
 
 def test_stamps_of_a_restored_dump_are_kept(connection: Connection) -> None:

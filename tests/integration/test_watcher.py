@@ -23,10 +23,11 @@ from plugin_store import PluginConfigRepository
 from plugin_store.cli.migrate import migrate
 
 Connection = psycopg.Connection[Any]
+Repository = PluginConfigRepository
+Caplog = pytest.LogCaptureFixture
 POLLING = {"resync_seconds": 0.5, "poll_seconds": 0.05}
 CHANGES = [
     "UPDATE plugin_config SET status = 'disabled' WHERE plugin_name = 'a'",
-    """UPDATE plugin_config SET config = '{"key": true}' WHERE plugin_name = 'a'""",
     "INSERT INTO plugin_config (plugin_name, status) VALUES ('c', 'enabled'), ('d', 'enabled')",
     "DELETE FROM plugin_config WHERE plugin_name = 'a'",
     "UPDATE plugin_config SET plugin_name = 'c' WHERE plugin_name = 'a'",
@@ -35,18 +36,18 @@ CHANGES = [
 
 
 @pytest.fixture
-def service(repository: PluginConfigRepository) -> Service:
+def service(repository: Repository) -> Service:
     return service_on(repository)
 
 
-def is_followed(service: Service, repository: PluginConfigRepository) -> bool:
+def is_followed(service: Service, repository: Repository) -> bool:
     """Change a plugin, and return whether the service follows."""
     number = time.monotonic_ns()
     repository.save("a", "enabled", {"number": number})
     return wait_until(lambda: service["a"].get_config("number") == number)
 
 
-def logged(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+def logged(caplog: Caplog, level: int = logging.WARNING) -> list[str]:
     """Return the messages of the watcher from this level on."""
     records = [record for record in caplog.records if record.name == "plugin_store.watcher"]
     return [record.getMessage() for record in records if record.levelno >= level]
@@ -57,7 +58,7 @@ def logged(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> li
 
 @pytest.mark.parametrize("statement", CHANGES)
 def test_process_follows_change(
-    database_url: str, connection: Connection, repository: PluginConfigRepository, statement: str
+    database_url: str, connection: Connection, repository: Repository, statement: str
 ) -> None:
     repository.save("a", "enabled", {"key": 1})
     service = service_on(repository)
@@ -68,7 +69,7 @@ def test_process_follows_change(
 
 
 def test_watcher_reads_changed_rows_on_its_connection(
-    service: Service, database_url: str, connection: Connection, repository: PluginConfigRepository
+    service: Service, database_url: str, connection: Connection, repository: Repository
 ) -> None:
     connection.execute("CREATE SCHEMA other")
     migrate(make_conninfo(database_url, options="-c search_path=other"))
@@ -88,7 +89,7 @@ def test_watcher_reads_changed_rows_on_its_connection(
 
 
 def test_stream_of_changes_causes_ten_syncs_a_second(
-    service: Service, database_url: str, repository: PluginConfigRepository
+    service: Service, database_url: str, repository: Repository
 ) -> None:
     with following(service, database_url):
         syncs(service).clear()
@@ -101,9 +102,7 @@ def test_stream_of_changes_causes_ten_syncs_a_second(
         assert len(syncs(service)) < number
 
 
-def test_resync_tries_failed_plugins_again(
-    service: Service, database_url: str, repository: PluginConfigRepository
-) -> None:
+def test_resync_tries_failed_plugins_again(service: Service, database_url: str, repository: Repository) -> None:
     service["a"].fail("on_enable")
     with following(service, database_url, resync_seconds=0.3):
         repository.save("a", "enabled")
@@ -117,9 +116,7 @@ def test_resync_tries_failed_plugins_again(
 
 
 @pytest.fixture
-def assert_polls(
-    service: Service, repository: PluginConfigRepository, caplog: pytest.LogCaptureFixture
-) -> Callable[[str, str], None]:
+def assert_polls(service: Service, repository: Repository, caplog: Caplog) -> Callable[[str, str], None]:
     """A function that asserts that a watcher on this URL polls, and says once for which reason."""
 
     def assert_polls(url: str, reason: str) -> None:
@@ -158,17 +155,15 @@ def test_watcher_polls_until_triggers_are_repaired(
         assert wait_until(listens)
 
 
+POOLER = "there is a connection pooler before the server"
 Way = Callable[[str, Path], AbstractContextManager[Any]]
 WAYS: dict[str, tuple[Way, str]] = {
     "server without LISTEN": (
         lambda url, _: Relay(url, lambda data: re.sub(rb"LISTEN(?= plugin_config)", b"LISTEX", data)),
         "the server refuses LISTEN: syntax error",
     ),
-    "PgBouncer": (pgbouncer, "there is a connection pooler before the server"),
-    "another pooler": (
-        lambda url, _: Relay(url, to_client=made_up_pid),
-        "there is a connection pooler before the server",
-    ),
+    "PgBouncer": (pgbouncer, POOLER),
+    "another pooler": (lambda url, _: Relay(url, to_client=made_up_pid), POOLER),
 }
 
 
@@ -181,7 +176,7 @@ def test_watcher_polls_where_nothing_is_heard(
 
 
 def test_watcher_says_that_table_hides_another(
-    database_url: str, connection: Connection, service: Service, caplog: pytest.LogCaptureFixture
+    database_url: str, connection: Connection, service: Service, caplog: Caplog
 ) -> None:
     connection.execute("CREATE SCHEMA hidden CREATE TABLE plugin_config (id int)")
     with following(service, make_conninfo(database_url, options="-c search_path=public,hidden"), resync_seconds=0.1):
@@ -195,10 +190,7 @@ def test_watcher_says_that_table_hides_another(
 
 TROUBLE = {
     "role may not": ("REVOKE SELECT ON plugin_config FROM {}", "GRANT SELECT ON plugin_config TO {}"),
-    "plugin-store migrate": (
-        "ALTER TABLE plugin_config RENAME TO gone",
-        "ALTER TABLE gone RENAME TO plugin_config",
-    ),
+    "plugin-store migrate": ("ALTER TABLE plugin_config RENAME TO gone", "ALTER TABLE gone RENAME TO plugin_config"),
     "row-level security": (
         "ALTER TABLE plugin_config ENABLE ROW LEVEL SECURITY",
         "ALTER TABLE plugin_config DISABLE ROW LEVEL SECURITY",
@@ -208,7 +200,7 @@ TROUBLE = {
 
 @pytest.mark.parametrize("reason", TROUBLE)
 def test_watcher_switches_nothing_off_in_trouble(
-    database_url: str, connection: Connection, role: str, repository: PluginConfigRepository, reason: str
+    database_url: str, connection: Connection, role: str, repository: Repository, reason: str
 ) -> None:
     begin, end = (text.format(role) for text in TROUBLE[reason])
     connection.execute(f"GRANT SELECT ON plugin_config TO {role}".encode())
@@ -227,11 +219,7 @@ def test_watcher_switches_nothing_off_in_trouble(
 
 
 def test_watcher_logs_each_lost_connection_once(
-    database_url: str,
-    connection: Connection,
-    service: Service,
-    repository: PluginConfigRepository,
-    caplog: pytest.LogCaptureFixture,
+    database_url: str, connection: Connection, service: Service, repository: Repository, caplog: Caplog
 ) -> None:
     caplog.set_level(logging.INFO, "plugin_store")
     with following(service, database_url):
@@ -249,9 +237,7 @@ def test_watcher_logs_each_lost_connection_once(
 # -- start and stop ------------------------------------------------------------------------------
 
 
-def test_watcher_runs_once_and_starts_again(
-    database_url: str, service: Service, repository: PluginConfigRepository
-) -> None:
+def test_watcher_runs_once_and_starts_again(database_url: str, service: Service, repository: Repository) -> None:
     with following(service, database_url, resync_seconds=600) as watcher:
         for _ in range(2):
             watcher.start()
@@ -282,32 +268,28 @@ def test_stop_leaves_no_descriptor(database_url: str, connection: Connection, se
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_stop_waits_for_a_limited_time(
-    database_url: str, service: Service, repository: PluginConfigRepository, hangs: bool
+    database_url: str, service: Service, repository: Repository, hangs: bool
 ) -> None:
     entered, goes_on = threading.Event(), threading.Event()
     service["a"].then["on_enable"] = lambda: (entered.set(), goes_on.wait(60))
     with following(service, database_url, resync_seconds=0.5) as watcher:
         repository.save("a", "enabled")
         assert entered.wait(20)
+        assert not hangs or wait_until(lambda: watcher.problem == "no sync has ended in time")
         stopping = threading.Thread(target=watcher.stop)
-        if hangs:
-            assert wait_until(lambda: watcher.problem == "no sync has ended in time")
-            stopping.start()
-        else:
-            stopping.start()
-            stopping.join(0.5)
-            assert stopping.is_alive()
-            goes_on.set()
-        stopping.join(30)
-        assert not stopping.is_alive()
+        stopping.start()
+        stopping.join(30 if hangs else 0.5)
+        assert stopping.is_alive() is not hangs
         goes_on.set()
+        stopping.join(20)
+        assert not stopping.is_alive()
     assert wait_until(lambda: watcher_threads() == [])
     assert service.enabled == {"a"}
 
 
 @pytest.mark.parametrize("where", ["hook", "listener"])
 def test_stop_returns_at_once_in_its_thread(
-    database_url: str, service: Service, repository: PluginConfigRepository, where: str
+    database_url: str, service: Service, repository: Repository, where: str
 ) -> None:
     took: list[float] = []
     with following(service, database_url) as watcher:
@@ -330,7 +312,7 @@ def test_stop_returns_at_once_in_its_thread(
 @pytest.mark.parametrize("error", [RuntimeError, SystemExit, KeyboardInterrupt])
 @pytest.mark.parametrize("where", ["on_enable", "on_config_changed", "listener"])
 def test_no_exception_ends_the_watcher(
-    database_url: str, service: Service, repository: PluginConfigRepository, error: type[BaseException], where: str
+    database_url: str, service: Service, repository: Repository, error: type[BaseException], where: str
 ) -> None:
     raised: list[str] = []
 

@@ -15,6 +15,7 @@ from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.cli import main
 
 Connection = psycopg.Connection[Any]
+Repository = PluginConfigRepository
 Run = Callable[..., Any]
 
 SECRET = {"user": "sesame-1742", "smtp": {"pin": 90317}, "list": ["sesame-1742"], "ref": {"$env": "SMTP_PASSWORD"}}
@@ -26,13 +27,13 @@ VETOES = {
 }
 
 
-def config_of(repository: PluginConfigRepository, name: str = "mail") -> dict[str, Any]:
+def config_of(repository: Repository, name: str = "mail") -> dict[str, Any]:
     row = repository.get_by_name(name)
     assert row is not None
     return row.config
 
 
-def test_list_names_the_config_keys(run: Run, repository: PluginConfigRepository) -> None:
+def test_list_names_the_config_keys(run: Run, repository: Repository) -> None:
     assert run("list") == (0, "", "no plugin is stored yet\n")
     assert run("list", "--json") == (0, "[]\n", "")
     repository.save("mail", "enabled", {"port": 25, "host": "x"})
@@ -40,7 +41,7 @@ def test_list_names_the_config_keys(run: Run, repository: PluginConfigRepository
     assert header.index("CONFIG KEYS") == row.index("host, port")
 
 
-def test_output_escapes_what_moves_the_cursor(run: Run, repository: PluginConfigRepository) -> None:
+def test_output_escapes_what_moves_the_cursor(run: Run, repository: Repository) -> None:
     hostile = {"a\x9b": "\x9b31m \u202e\x7f é"}
     repository.save("\x1b[2Jé\n", "enabled", hostile)
     assert run("list").out.splitlines()[1].startswith("\\u001b[2Jé\\n  enabled")
@@ -49,7 +50,7 @@ def test_output_escapes_what_moves_the_cursor(run: Run, repository: PluginConfig
     assert json.loads(shown.partition("\nconfig ")[2]) == hostile
 
 
-def test_show_prints_every_column(run: Run, repository: PluginConfigRepository) -> None:
+def test_show_prints_every_column(run: Run, repository: Repository) -> None:
     row = repository.save("mail", "enabled", {"port": 25})
     assert row.updated_at is not None
     shown = run("show", "mail").out
@@ -62,7 +63,7 @@ def test_show_prints_every_column(run: Run, repository: PluginConfigRepository) 
     assert json.loads(run("list", "--json").out) == [as_json]
 
 
-def test_values_are_hidden_unless_asked_for(run: Run, repository: PluginConfigRepository) -> None:
+def test_values_are_hidden_unless_asked_for(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", SECRET)
     for command in (["show", "mail"], ["show", "mail", "--json"], ["list"], ["list", "--json"]):
         done = run(*command)
@@ -74,7 +75,7 @@ def test_values_are_hidden_unless_asked_for(run: Run, repository: PluginConfigRe
     assert json.loads(run("list", "--json", "--show-values").out)[0]["config"] == SECRET
 
 
-def test_no_change_echoes_a_value(run: Run, repository: PluginConfigRepository, tmp_path: Path) -> None:
+def test_no_change_echoes_a_value(run: Run, repository: Repository, tmp_path: Path) -> None:
     repository.save("mail", "enabled", SECRET)
     file = tmp_path / "plugins.json"
     file.write_text(json.dumps({"format": 1, "plugins": {"mail": {"status": "enabled", "config": {"x": "walnut"}}}}))
@@ -98,7 +99,7 @@ def test_no_change_echoes_a_value(run: Run, repository: PluginConfigRepository, 
     assert '+ mail: config.x "walnut"\n' in run("diff", str(file), "--show-values").out
 
 
-def test_enable_and_disable_print_each_row(run: Run, repository: PluginConfigRepository) -> None:
+def test_enable_and_disable_print_each_row(run: Run, repository: Repository) -> None:
     created = run("enable", "--create", "mail", "analytics", "mail")
     assert (created.status, created.err) == (0, "")
     assert re.sub(r" since 20.*", "", created.out) == "analytics: enabled\nmail: enabled\n"
@@ -112,7 +113,7 @@ UNKNOWN_BUT_CREATED = ["enable analytcs", "disable analytics analytcs", "config 
 
 
 @pytest.mark.parametrize("command", UNKNOWN + UNKNOWN_BUT_CREATED)
-def test_unknown_name_is_refused_with_near_names(run: Run, repository: PluginConfigRepository, command: str) -> None:
+def test_unknown_name_is_refused_with_near_names(run: Run, repository: Repository, command: str) -> None:
     before = repository.save("analytics", "enabled", {"key": 0})
     missed = run(*command.split())
     assert (missed.status, missed.out) == (1, "")
@@ -131,7 +132,7 @@ def test_enable_changes_all_or_none(run: Run, connection: Connection, trigger: s
     assert PluginConfigRepository(connection).get_enabled() == []
 
 
-def test_delete_says_what_follows(run: Run, repository: PluginConfigRepository) -> None:
+def test_delete_says_what_follows(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled")
     note = "nothing is deleted: no plugin 'maul' is stored (did you mean 'mail'?)\n"
     assert run("delete", "maul") == (0, "", note)
@@ -156,16 +157,14 @@ PIPED["\ufeffé\n".encode()] = "é"
 
 
 @pytest.mark.parametrize(("typed", "value"), TYPED)
-def test_config_set_keeps_what_was_typed(
-    run: Run, repository: PluginConfigRepository, typed: list[str], value: object
-) -> None:
+def test_config_set_keeps_what_was_typed(run: Run, repository: Repository, typed: list[str], value: object) -> None:
     repository.save("mail", "enabled", {"other": 1})
     assert run("config", "set", "mail", "key", *typed) == (0, "mail: set key\n", "")
     assert config_of(repository) == {"other": 1, "key": value}
     assert json.loads(run("--json", "config", "get", "mail", "key").out) == value
 
 
-def test_config_set_reads_standard_input(run: Run, repository: PluginConfigRepository) -> None:
+def test_config_set_reads_standard_input(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled")
     for stdin, value in PIPED.items():
         assert run("config", "set", "mail", "key", "-", stdin=stdin).status == 0
@@ -175,7 +174,7 @@ def test_config_set_reads_standard_input(run: Run, repository: PluginConfigRepos
         assert refused == (1, "", "plugin-store: the value on standard input is not UTF-8\n")
 
 
-def test_config_set_says_what_may_surprise(run: Run, repository: PluginConfigRepository) -> None:
+def test_config_set_says_what_may_surprise(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", {"port": 25})
     assert run("config", "set", "mail", "port", "smtp").err == "port was a number, and is text now\n"
     assert run("config", "set", "mail", "new", "{a: 1}").err.startswith("new is text: ")
@@ -184,19 +183,7 @@ def test_config_set_says_what_may_surprise(run: Run, repository: PluginConfigRep
     assert config_of(repository, "ads") == {"key": 1}
 
 
-def test_config_set_says_what_it_refuses(run: Run, repository: PluginConfigRepository) -> None:
-    before = repository.save("mail", "enabled", {"smtp": {"host": "sesame"}})
-    for key, value, reason in (
-        ("smtp.port", "25", """config set mail smtp '{"host": …, "port": …}'"""),
-        ("key", '{"a": "\\u0000"}', "plugin-store: plugin 'mail': config.key.a holds a NUL character"),
-    ):
-        refused = run("config", "set", "mail", key, value)
-        assert (refused.status, refused.out) == (1, "")
-        assert reason in refused.err and "sesame" not in refused.err
-    assert repository.get_all() == [before]
-
-
-def test_config_unset_says_what_was_not_stored(run: Run, repository: PluginConfigRepository) -> None:
+def test_config_unset_says_what_was_not_stored(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", {"host": 1, "port": 25})
     done = run("config", "unset", "mail", "port", "prot")
     assert done == (0, "mail: unset port\n", "no key 'prot' of plugin 'mail' is stored\n")
@@ -204,7 +191,7 @@ def test_config_unset_says_what_was_not_stored(run: Run, repository: PluginConfi
     assert run("config", "unset", "maul", "port") == (0, "", "no key 'port' of plugin 'maul' is stored\n")
 
 
-def test_config_get_prints_values_as_they_are(run: Run, repository: PluginConfigRepository) -> None:
+def test_config_get_prints_values_as_they_are(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", {"host": "a\x9b\nb", "port": 25})
     assert run("config", "get", "mail", "host").out == "a\x9b\nb\n"
     assert run("config", "get", "mail", "port").out == "25\n"
@@ -215,7 +202,7 @@ def test_config_get_prints_values_as_they_are(run: Run, repository: PluginConfig
 
 
 @pytest.fixture
-def spoil(connection: Connection, repository: PluginConfigRepository) -> Callable[[], object]:
+def spoil(connection: Connection, repository: Repository) -> Callable[[], object]:
     """A function that makes the row ``odd`` unreadable: Python does not read so many digits."""
     repository.save("mail", "enabled", {"port": 25})
     repository.save("odd", "enabled")
@@ -263,7 +250,7 @@ CHANGES = [
 
 
 @pytest.fixture
-def file(repository: PluginConfigRepository, tmp_path: Path) -> str:
+def file(repository: Repository, tmp_path: Path) -> str:
     """The path of a file that says what is stored."""
     repository.save("mail", "enabled", {"port": 25, "host": "smtp.example"})
     repository.save("chat", "disabled")
@@ -272,7 +259,7 @@ def file(repository: PluginConfigRepository, tmp_path: Path) -> str:
     return str(file)
 
 
-def test_import_prints_what_changes_and_does_it(run: Run, file: str, repository: PluginConfigRepository) -> None:
+def test_import_prints_what_changes_and_does_it(run: Run, file: str, repository: Repository) -> None:
     repository.update_config("mail", {"port": 587, "tls": True}, remove=["host"])
     repository.delete("chat")
     repository.save("extra", "enabled")
@@ -287,12 +274,12 @@ def test_import_prints_what_changes_and_does_it(run: Run, file: str, repository:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
-def test_import_reads_what_windows_writes(run: Run, repository: PluginConfigRepository, encoding: str) -> None:
+def test_import_reads_what_windows_writes(run: Run, repository: Repository, encoding: str) -> None:
     assert run("import", "-", stdin=STORED.replace("\n", "\r\n").encode(encoding)).status == 0
     assert [row.plugin_name for row in repository.get_all()] == ["chat", "mail"]
 
 
-def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: PluginConfigRepository) -> None:
+def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: Repository) -> None:
     before = repository.get_all()
     refused = run("import", "--prune", "-", stdin=EMPTY)
     assert (refused.status, refused.out) == (1, "") and "--prune deletes all rows; --yes" in refused.err
@@ -303,9 +290,7 @@ def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: Plugi
     assert repository.get_all() == []
 
 
-def test_diff_has_a_status_for_each_outcome(
-    run: Run, file: str, repository: PluginConfigRepository, tmp_path: Path
-) -> None:
+def test_diff_has_a_status_for_each_outcome(run: Run, file: str, repository: Repository, tmp_path: Path) -> None:
     assert run("diff", file)[:2] == (0, "")
     repository.save("extra", "enabled")
     assert run("diff", file) == (1, '- extra: status "enabled"\n', "")
@@ -334,7 +319,7 @@ def test_statuses_tell_refused_from_away(run: Run, empty_url: str, file: str) ->
         away = run(*command, "--database", nowhere)
         assert (away.status, away.out) == (3, "")
         assert "cannot be reached" in away.err and "s3cret" not in away.err
-    for command, status in ((["list"], 1), (["diff", file], 2), (["watch"], 1)):
+    for command, status in ((["list"], 1), (["diff", file], 2), (["import", file], 1), (["watch"], 1)):
         missing = run(*command, "--database", empty_url)
         assert (missing.status, missing.out) == (status, "")
         assert "`plugin-store migrate`" in missing.err
@@ -380,7 +365,7 @@ def test_wait_for_a_lock_is_limited(run: Run, database_url: str, connection: Con
 
 
 def test_output_goes_to_streams_without_a_file(
-    database_url: str, repository: PluginConfigRepository, monkeypatch: pytest.MonkeyPatch
+    database_url: str, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository.save("mail", "enabled")
     output = io.StringIO()

@@ -13,18 +13,18 @@ from plugin_store import (
     InvalidConfigError,
     PluginConfig,
     PluginConfigRepository,
-    SchemaError,
     StoreError,
     import_plugins,
 )
 from plugin_store.cli.transfer import PluginChange
 
 Connection = psycopg.Connection[Any]
+Repository = PluginConfigRepository
 
 MAIL = PluginConfig("mail", "enabled", {"port": 25})
 
 
-def test_import_writes_only_what_is_different(connection: Connection, repository: PluginConfigRepository) -> None:
+def test_import_writes_only_what_is_different(connection: Connection, repository: Repository) -> None:
     equal, other = repository.save("equal", "enabled", {"a": 1}), repository.save("other", "enabled")
     repository.save("mail", "disabled", {"port": 587})
     version = "SELECT xmin::text FROM plugin_config WHERE plugin_name = 'equal'"
@@ -51,16 +51,14 @@ def test_import_writes_only_what_is_different(connection: Connection, repository
         {"plugins": [MAIL], "check": raising(InvalidConfigError("no"))},
     ],
 )
-def test_failed_import_changes_nothing(
-    connection: Connection, repository: PluginConfigRepository, options: dict[str, Any]
-) -> None:
+def test_failed_import_changes_nothing(connection: Connection, repository: Repository, options: dict[str, Any]) -> None:
     before = [repository.save("mail", "disabled"), repository.save("other", "enabled")]
     with pytest.raises(ValueError, match=r"no|status|twice"):
         import_plugins(connection, **options, prune=True)
     assert repository.get_all() == before
 
 
-def test_import_works_in_callers_transaction(database_url: str, repository: PluginConfigRepository) -> None:
+def test_import_works_in_callers_transaction(database_url: str, repository: Repository) -> None:
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
         connection.execute("SELECT 1")  # the transaction is open
         import_plugins(connection, [MAIL])
@@ -68,7 +66,7 @@ def test_import_works_in_callers_transaction(database_url: str, repository: Plug
     assert rows(repository) == {"mail": ("enabled", {"port": 25})}
 
 
-def test_import_refuses_an_older_snapshot(database_url: str, repository: PluginConfigRepository) -> None:
+def test_import_refuses_an_older_snapshot(database_url: str, repository: Repository) -> None:
     with psycopg.connect(database_url) as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.execute("SELECT FROM plugin_config")
@@ -96,8 +94,3 @@ def test_import_waits_for_earlier_writers(
         until_waiting(1)
         first.commit()
         assert PluginChange("~", "mail", "config.port", 2, 25) in importing.result(timeout=60)
-
-
-def test_import_without_table_says_how_to_migrate(empty_url: str) -> None:
-    with psycopg.connect(empty_url) as connection, pytest.raises(SchemaError, match="plugin-store migrate"):
-        import_plugins(connection, [MAIL])

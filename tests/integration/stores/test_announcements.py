@@ -10,7 +10,6 @@ SILENT = [
     "UPDATE plugin_config SET status = status, config = config",
     """UPDATE plugin_config SET config = '{"key": 1.0}' WHERE plugin_name = 'a'""",
     "UPDATE plugin_config SET enabled_at = now(), updated_at = now()",
-    "UPDATE plugin_config SET status = 'disabled' WHERE plugin_name = 'none'",
     "DELETE FROM plugin_config WHERE plugin_name = 'none'",
     """INSERT INTO plugin_config (plugin_name) VALUES ('a') ON CONFLICT DO NOTHING""",
 ]

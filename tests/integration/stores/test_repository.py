@@ -21,6 +21,7 @@ from plugin_store import (
 )
 
 Connection = psycopg.Connection[Any]
+Repository = PluginConfigRepository
 LONG_AGO = datetime(2001, 1, 1, tzinfo=timezone.utc)
 
 
@@ -30,9 +31,6 @@ def refused(message: str, cause: type[Exception]) -> Iterator[None]:
         yield
     assert type(caught.value) is StoreError
     assert type(caught.value.__cause__) is cause
-
-
-# -- errors --------------------------------------------------------------------------------------
 
 
 def test_missing_table_error_says_how_to_migrate(empty_url: str) -> None:
@@ -53,7 +51,7 @@ def test_missing_table_error_says_how_to_migrate(empty_url: str) -> None:
     ],
 )
 def test_other_table_is_a_schema_error(
-    repository: PluginConfigRepository, connection: Connection, damage: str, message: str
+    repository: Repository, connection: Connection, damage: str, message: str
 ) -> None:
     connection.execute(f"ALTER TABLE plugin_config {damage}".encode())
     with pytest.raises(SchemaError, match=message):
@@ -102,7 +100,7 @@ def test_wait_for_a_lock_is_limited(database_url: str, connection: Connection) -
 
 
 def test_ended_session_is_retried_by_reads_only(
-    repository: PluginConfigRepository,
+    repository: Repository,
     database_url: str,
     connection: Connection,
     until_waiting: Callable[[int], None],
@@ -120,7 +118,7 @@ def test_ended_session_is_retried_by_reads_only(
         assert reading.result(timeout=20) == repository.get_all() == []
 
 
-def test_stale_snapshot_is_a_store_error(database_url: str, repository: PluginConfigRepository) -> None:
+def test_stale_snapshot_is_a_store_error(database_url: str, repository: Repository) -> None:
     with psycopg.connect(database_url) as own:
         own.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         assert PluginConfigRepository(own).get_all() == []
@@ -141,14 +139,14 @@ def test_read_only_database_is_a_store_error(connection: Connection) -> None:
         PluginConfigRepository(connection).save("analytics", "enabled")
 
 
-def test_refused_row_is_not_shown(repository: PluginConfigRepository, connection: Connection) -> None:
+def test_refused_row_is_not_shown(repository: Repository, connection: Connection) -> None:
     connection.execute("ALTER TABLE plugin_config ADD CONSTRAINT rule CHECK (NOT config ? 'forbidden')")
     with refused('the database refused: [^;]* check constraint "rule"$', psycopg.errors.CheckViolation):
         repository.save_config("analytics", {"forbidden": "a secret"})
     assert repository.get_all() == []
 
 
-def test_dropped_row_is_a_store_error(repository: PluginConfigRepository, connection: Connection) -> None:
+def test_dropped_row_is_a_store_error(repository: Repository, connection: Connection) -> None:
     connection.execute(
         "CREATE FUNCTION drop_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; "
         "CREATE TRIGGER drop_it BEFORE INSERT ON plugin_config FOR EACH ROW EXECUTE FUNCTION drop_it()"
@@ -157,9 +155,6 @@ def test_dropped_row_is_a_store_error(repository: PluginConfigRepository, connec
         repository.save("analytics", "enabled")
     with pytest.raises(StoreError, match="dropped 1 rows"):
         repository.save_many([PluginConfig("analytics")])
-
-
-# -- races: a transaction holds the row until the server shows all writers waiting for it ---------
 
 
 Race = Callable[..., list[Any]]
@@ -182,7 +177,7 @@ def race(database_url: str, until_waiting: Callable[[int], None]) -> Race:
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_racing_first_saves_make_one_row(race: Race, repository: PluginConfigRepository, commit: bool) -> None:
+def test_racing_first_saves_make_one_row(race: Race, repository: Repository, commit: bool) -> None:
     calls = [partial(repository.save, "a", "enabled", {str(n): n}) for n in range(2)]
     rows = race(lambda store: store.save("a", "disabled", {"by": "blocker"}), *calls, commit=commit)
     assert repository.get_all() == [max(rows, key=lambda row: row.updated_at)]
@@ -190,7 +185,7 @@ def test_racing_first_saves_make_one_row(race: Race, repository: PluginConfigRep
 
 
 @pytest.mark.parametrize("commit", [True, False])
-def test_racing_adds_return_the_same_row(race: Race, repository: PluginConfigRepository, commit: bool) -> None:
+def test_racing_adds_return_the_same_row(race: Race, repository: Repository, commit: bool) -> None:
     calls = [partial(repository.add, "a", "enabled", {"by": n}) for n in range(3)]
     rows = race(lambda store: store.add("a", "disabled", {"by": "blocker"}), *calls, commit=commit)
     assert rows == [rows[0]] * 3 == repository.get_all() * 3
@@ -198,7 +193,7 @@ def test_racing_adds_return_the_same_row(race: Race, repository: PluginConfigRep
 
 
 @pytest.mark.parametrize("old", [{}, {"old": 0, "gone": 0}])
-def test_racing_updates_lose_no_key(race: Race, repository: PluginConfigRepository, old: dict[str, int]) -> None:
+def test_racing_updates_lose_no_key(race: Race, repository: Repository, old: dict[str, int]) -> None:
     if old:
         repository.save("a", "enabled", old)
     calls = [partial(repository.update_config, "a", {f"{n}": n}, remove=["gone"]) for n in range(3)]
@@ -207,7 +202,7 @@ def test_racing_updates_lose_no_key(race: Race, repository: PluginConfigReposito
     assert repository.get_all()[0].config == expected
 
 
-def test_racing_changes_of_a_version_are_refused(race: Race, repository: PluginConfigRepository) -> None:
+def test_racing_changes_of_a_version_are_refused(race: Race, repository: Repository) -> None:
     version = repository.save("a", "enabled").updated_at
     calls = [partial(repository.save_config, "a", {"by": n}, expected_updated_at=version) for n in range(2)]
     ends = race(lambda store: store.save_config("a", {"n": 1}, expected_updated_at=version), *calls, commit=True)

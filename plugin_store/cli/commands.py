@@ -116,7 +116,7 @@ def do_config_get(args: Namespace) -> Answer:
 
 def do_config_set(args: Namespace) -> Answer:
     text = verbs.given_text(args.value)
-    value = verbs.parse_value(text, as_text=args.text)
+    value = text if args.text else verbs.parse_value(text)
     with stored(args) as store:
         notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
     if value == text and text.startswith(("{", "[")) and not args.text:

@@ -19,7 +19,7 @@ from plugin_store.stores.time_limit import Connection
 from plugin_store.stores.validation import checked_many, same_json
 
 from .output import hidden, printable
-from .verbs import refuse_constant, unique_keys
+from .verbs import unique_keys
 
 ISOLATION = load_statement("isolation")
 LOCK_TABLE = load_statement("lock_table")
@@ -71,7 +71,7 @@ def load_plugins(text: str | bytes) -> list[PluginConfig]:
     store refuses. The message names the place.
     """
     try:
-        data = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)  # UTF-16 is JSON too
+        data = json.loads(text, object_pairs_hook=unique_keys)  # UTF-16 is JSON too
         _expect(data, "a file of plugins", "format", "plugins")
         if not same_json(data["format"], FORMAT):
             raise ValueError(f"its format is {data['format']!r}, and this plugin_store reads {FORMAT} only: upgrade it")

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
 from plugin_store.errors import InvalidConfigError, PluginNotFoundError, UnreadableRowsError
 from plugin_store.stores.model import PluginConfig, PluginConfigStore
@@ -94,18 +94,15 @@ def given_text(argument: str) -> str:
         raise InvalidConfigError("the value on standard input is not UTF-8") from None
 
 
-def parse_value(text: str, *, as_text: bool = False) -> Any:
+def parse_value(text: str) -> Any:
     """Return the JSON value of the text if it reads back exactly as typed, else the text.
 
     So ``25`` is a number, and ``1.10``, ``007`` and ``12e3456`` are text. Inside objects and lists,
     blanks and the spelling of numbers are free. A number that loses digits, or a repeated key, makes all of it text.
     """
-    if as_text:
-        return text
+    numbers: Any = dict.fromkeys(("parse_int", "parse_float", "parse_constant"), _number)
     try:
-        value = json.loads(
-            text, parse_int=_number, parse_float=_number, parse_constant=refuse_constant, object_pairs_hook=unique_keys
-        )
+        value = json.loads(text, object_pairs_hook=unique_keys, **numbers)
     except (ValueError, ArithmeticError, RecursionError):
         return text
     if isinstance(value, (dict, list)):
@@ -144,17 +141,12 @@ def _refuse_dotted(name: str, key: str, config: dict[str, Any], new: list[str]) 
 
 
 def _number(digits: str) -> Any:
-    """Return the number as the table stores it. Raise ValueError if digits are lost."""
+    """Return the number as the table stores it. Raise ValueError if digits are lost, and for NaN and Infinity."""
     number = int(digits) if digits.lstrip("-").isdecimal() else float(digits) + 0.0  # jsonb stores -0.0 as 0.0
     stored = checked_config("", {"": number})[""]
     if Decimal(digits) != Decimal(str(stored)):
         raise ValueError("it loses digits")
     return stored
-
-
-def refuse_constant(constant: str) -> NoReturn:
-    """Raise ValueError for NaN and Infinity. Python's json would accept them."""
-    raise ValueError(f"{constant} is not JSON")
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

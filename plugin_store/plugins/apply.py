@@ -22,8 +22,8 @@ STORED = "stored"
 class SyncReport:
     """The outcome of a sync.
 
-    ``restored`` lists the plugins that run, dependencies first. ``skipped`` maps each plugin that should run but was
-    not started to the reason, such as a missing dependency. ``failed`` maps each plugin in ERROR to its hook's error.
+    ``restored`` lists the plugins that run, dependencies first. ``skipped`` maps each wanted plugin that does not
+    run to the reason, such as a missing dependency. ``failed`` maps each plugin in ERROR to its hook's error.
     """
 
     restored: list[str] = field(default_factory=list)
@@ -68,6 +68,9 @@ class Sync:
             self._blocked |= dict.fromkeys(raised, "on_config_changed raised")
             plan = self._plan()
             self._stop(plan, raised)
+            for error in raised.values():
+                if isinstance(error, KeyboardInterrupt):
+                    raise error
         self._start(plan)
         self._fill_report(plan)
 
@@ -76,16 +79,19 @@ class Sync:
         self._stop(self._plan(), {})
 
     def _check(self) -> dict[str, Any]:
-        """Validate the stored configs and return the settings. Block each plugin that refuses its config."""
+        """Validate the configs that this sync applies, and return the settings.
+
+        Block each plugin that refuses its config, and each plugin that failed and should not be tried again.
+        """
         settings = {}
         for name in self._needs:
-            managed, stored = self._plugins[name], self._stored(name)
+            managed = self._plugins[name]
             starts = name in self._wanted and not managed.enabled
             if starts and self._is_held(managed):
                 self._blocked[name] = "a hook raised"
-            elif starts or name in self._asked or name == self._configured or not managed.has_stored(stored):
+            elif starts or self._may_change_config(managed):
                 try:
-                    settings[name] = managed.check(stored, managed.plugin._pending)
+                    settings[name] = managed.check(self._stored(name), managed.plugin._pending)
                 except PluginStoreError as exc:
                     self._blocked[name], self.errors[name] = str(exc), exc
         return settings
@@ -142,6 +148,10 @@ class Sync:
     def _plan(self) -> Plan:
         running = {name for name, managed in self._plugins.items() if managed.enabled}
         return make_plan(self._wanted, self._needs, running, self._blocked)
+
+    def _may_change_config(self, managed: Managed) -> bool:
+        is_named = managed.name in self._asked or managed.name == self._configured
+        return is_named or not managed.has_stored(self._stored(managed.name))
 
     def _is_held(self, managed: Managed) -> bool:
         """Return whether the plugin failed and should not be tried again."""

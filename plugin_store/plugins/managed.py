@@ -31,7 +31,7 @@ class Failure:
 
 
 class Managed:
-    """A registered plugin. Only the manager uses it, and only under its lock.
+    """A registered plugin. Only the manager uses it, and changes it only under its lock.
 
     ``note(what, name, **data)`` queues an event.
     """
@@ -73,6 +73,11 @@ class Managed:
         refuse_plain_secrets(self.name, checked, self.plugin.metadata.secret_keys)
         return checked
 
+    def pending(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the pending config, and a checked copy to store. Raises InvalidConfigError as ``storable`` does."""
+        pending = dict(self.plugin._pending)
+        return pending, self.storable(pending)
+
     def check(self, stored: Mapping[str, Any], pending: Mapping[str, Any]) -> Any:
         """Run validate_config on a config and return the settings.
 
@@ -101,14 +106,9 @@ class Managed:
         keys = plugin.metadata.secret_keys
         before, after = without_plain_secrets(copy_json(old), keys), without_plain_secrets(copy_json(new), keys)
         self._note("config_changed", self.name, origin=origin, before=before, after=after)
-        try:
-            if self.enabled:
-                plugin.on_config_changed(copy_json(old), copy_json(new))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as exc:
-            return exc
-        return None
+        if not self.enabled:
+            return None
+        return _error_of(lambda: plugin.on_config_changed(copy_json(old), copy_json(new)))
 
     def switch(
         self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None
@@ -116,35 +116,32 @@ class Managed:
         """Start or stop the plugin: run the hook, call ``commit``, queue the event. Return the hook's error, or None.
 
         If on_enable raises, ``commit`` is not called. If ``commit`` raises, the opposite hook undoes the change and
-        the error of ``commit`` is raised.
+        the error of ``commit`` is raised. A KeyboardInterrupt is raised when the rest is done.
         """
         plugin, before, was_enabled = self.plugin, self.plugin.status, self.enabled
         action, undo = (plugin.enable, plugin.disable) if on else (plugin.disable, plugin.enable)
-        error = undo_error = None
-        try:
-            error = _error_of(action)
-            if commit is not None and not (on and error):
-                try:
-                    commit()
-                except BaseException:
-                    if error is None and self.enabled != was_enabled:
-                        undo_error = _error_of(undo)
-                    if error is None and undo_error is None:
-                        plugin._status = before
-                    raise
-        finally:
-            if self.enabled != was_enabled:
-                done = "enabled" if self.enabled else "disabled"
-                logger.info("plugin %r: %s (origin %s)", self.name, done, origin)
-                self._note(done, self.name, origin=origin, before=before.value, after=plugin.status.value)
-            if error is not None:
-                self.fail("on_enable" if on else "on_disable", error, row)
-            elif undo_error is not None:
-                self.fail("on_disable" if on else "on_enable", undo_error, row)
-            elif plugin.status is not PluginStatus.ERROR:
-                self.failure = None
-        if isinstance(error, KeyboardInterrupt):
-            raise error
+        error, commit_error, undo_error = _error_of(action), None, None
+        if commit is not None and (error is None or not on):
+            commit_error = _error_of(commit)
+        if commit_error is not None and error is None:
+            undo_error = _error_of(undo) if self.enabled != was_enabled else None
+            if undo_error is None:
+                plugin._status = before
+        if self.enabled != was_enabled:
+            done = "enabled" if self.enabled else "disabled"
+            logger.info("plugin %r: %s (origin %s)", self.name, done, origin)
+            self._note(done, self.name, origin=origin, before=before.value, after=plugin.status.value)
+        if error is not None:
+            self.fail("on_enable" if on else "on_disable", error, row)
+        elif undo_error is not None:
+            self.fail("on_disable" if on else "on_enable", undo_error, row)
+        elif plugin.status is not PluginStatus.ERROR:
+            self.failure = None
+        for raised in (error, undo_error):
+            if isinstance(raised, KeyboardInterrupt):
+                raise raised
+        if commit_error is not None:
+            raise commit_error
         return error
 
     def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from plugin_store.errors import (
     PluginStateError,
     StoreError,
 )
-from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
+from plugin_store.stores.model import DISABLED, ENABLED
 from plugin_store.stores.validation import check_name, checked_changes
 
 from .apply import LOCAL, Sync, SyncReport
@@ -25,7 +24,7 @@ from .registry import Registry
 from .turn import one_change
 
 if TYPE_CHECKING:
-    from plugin_store.stores.model import PluginConfigStore
+    from plugin_store.stores.model import PluginConfig, PluginConfigStore
 
     from .entry_points import DiscoveryReport
 
@@ -96,7 +95,7 @@ class PluginManager(Registry):
         managed = self._get(name)
         if not managed.initialized:
             raise PluginStateError(f"Cannot enable plugin {name!r}: initialize it first")
-        managed.storable(dict(managed.plugin._pending))
+        managed.pending()  # raises before a hook runs
         self._read(self._store)
         errors = self._apply(Sync(self._plugins, self._rows, asked={name: partial(self._save, managed, ENABLED)}))
         if name in errors:
@@ -149,9 +148,9 @@ class PluginManager(Registry):
         Raises the errors of save_config.
         """
         managed = self._get(name)
-        pending = dict(managed.plugin._pending)
+        pending, kept = managed.pending()
         checked, gone = checked_changes(name, managed.storable(changes), remove)
-        kept = {key: value for key, value in managed.storable(pending).items() if key not in gone}
+        kept = {key: value for key, value in kept.items() if key not in gone}
         row = self._store.get_by_name(name)
         stored = {key: value for key, value in (row.config if row else {}).items() if key not in gone}
         managed.check({**stored, **kept, **checked}, {})
@@ -219,23 +218,19 @@ class PluginManager(Registry):
 
     def _save(self, managed: Managed, status: str) -> None:
         """Store a status, with the pending config."""
-        pending = dict(managed.plugin._pending)
         try:
-            values = managed.storable(pending)
+            pending, values = managed.pending()
         except InvalidConfigError as exc:
             if status == ENABLED:
                 raise
             logger.error("plugin %r is disabled, but its pending config is not stored: %s", managed.name, exc)
-            pending = values = {}
-        self._store.save(managed.name, status, values)
+            pending, values = {}, {}
+        self._rows[managed.name] = self._store.save(managed.name, status, values)
         managed.plugin._keep(pending)
-        row = self._rows.get(managed.name, PluginConfig(managed.name))
-        self._rows[managed.name] = replace(row, status=status, config={**row.config, **values})
 
     def _add(self, managed: Managed) -> None:
         """Insert an enabled row for a default plugin, unless another process has inserted one."""
-        pending = dict(managed.plugin._pending)
-        values = managed.storable(pending)
+        pending, values = managed.pending()
         row = self._rows[managed.name] = self._store.add(managed.name, ENABLED, values)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
@@ -244,7 +239,7 @@ class PluginManager(Registry):
 
     def _apply_stored(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
-        managed.plugin._keep(pending)
+        managed.plugin._keep(pending)  # get_config returns them until the sync applies the row
         self._rows[managed.name] = row
         if error := self._apply(Sync(self._plugins, self._rows, configured=managed.name)).get(managed.name):
             raise error

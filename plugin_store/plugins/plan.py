@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
-# The longest cycle whose names are all given.
-MOST_NAMES = 30
+# A reason shortens a longer cycle.
+MAX_CYCLE_NAMES = 30
 
 NOT_HERE = "not registered and initialized here"
 
@@ -27,16 +27,17 @@ class Plan(NamedTuple):
 def make_plan(
     wanted: Collection[str], needs: Mapping[str, Collection[str]], running: Set[str], blocked: Mapping[str, str]
 ) -> Plan:
-    """Return a plan for the ``wanted`` plugins. The time is linear in plugins and dependencies.
+    """Return a plan for the ``wanted`` plugins. Apart from sorting names, the time is linear.
 
     ``needs`` maps each initialized plugin to its dependencies. ``running`` lists the enabled plugins. ``blocked``
     maps plugins that must not run to the reason, such as a refused config.
     """
-    possible = {name: needs[name] for name in sorted(wanted) if name in needs and name not in blocked}
+    wanted = sorted(wanted)
+    possible = {name: needs[name] for name in wanted if name in needs and name not in blocked}
     run = dependency_order(possible)
     able = set(run)
-    skip = {name: NOT_HERE for name in sorted(wanted) if name not in needs}
-    skip |= {name: blocked[name] for name in sorted(wanted) if name in blocked}
+    skip = {name: NOT_HERE for name in wanted if name not in needs}
+    skip |= {name: blocked[name] for name in wanted if name in blocked}
     missing = {name: _first_missing(needed, able) for name, needed in needs.items() if name not in able}
     reasons = _reasons({name: need for name, need in missing.items() if need is not None})
     skip |= {name: reasons[name] for name in possible if name not in able}
@@ -90,6 +91,6 @@ def _reasons(missing: Mapping[str, str]) -> dict[str, str]:
             name = missing[name]
         if name in path:
             cycle = [*path[path.index(name) :], name]
-            shown = cycle if len(cycle) <= MOST_NAMES else [*cycle[:MOST_NAMES], "…"]
+            shown = cycle if len(cycle) <= MAX_CYCLE_NAMES else [*cycle[:MAX_CYCLE_NAMES], "…"]
             reasons |= dict.fromkeys(cycle, f"dependency cycle: {' -> '.join(shown)}")
     return reasons

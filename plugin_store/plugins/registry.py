@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from plugin_store.errors import PluginNotFoundError
 from plugin_store.stores.memory import InMemoryPluginConfigStore
+from plugin_store.stores.per_process import PerProcess
 
 from .apply import SyncReport
 from .events import Event, EventDispatcher
@@ -28,9 +29,9 @@ class Registry:
         self._event_dispatcher = EventDispatcher() if event_dispatcher is None else event_dispatcher
         self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
         self._plugins: dict[str, Managed] = {}
-        self._rows: dict[str, PluginConfig] = {}  # as last read or written. Replaced, or changed by key
+        self._rows: dict[str, PluginConfig] = {}  # as last read or written
         self._report = SyncReport()
-        self._turn = Turn()
+        self._turns = PerProcess(Turn)
 
     @property
     def event_dispatcher(self) -> EventDispatcher:
@@ -71,7 +72,7 @@ class Registry:
         return [(blueprint, prefix) for blueprint, prefix in found if blueprint is not None]
 
     def _note(self, what: str, name: str, **data: Any) -> None:
-        self._turn.events.append(Event(f"plugin.{what}", {"plugin_name": name, **data}))
+        self._turns.get().events.append(Event(f"plugin.{what}", {"plugin_name": name, **data}))
 
     def _get(self, name: str) -> Managed:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
@@ -23,11 +22,10 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 class Turn:
     """The manager's lock, and its queue of events.
 
-    After a fork, a thread that no longer exists may hold the lock. So a forked child makes a new Turn.
+    After a fork, a thread that no longer exists may hold the lock. So each process has its own Turn.
     """
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.events: deque[Event] = deque()
         self._lock = RLock()
         self._owner = 0
@@ -50,8 +48,8 @@ class Turn:
             self._owner = me
             return change()
         finally:
-            # A signal handler may raise at the end of any call. So a flag could be wrong, and any call before release()
-            # could leave the lock held. RLock.release() raises RuntimeError if this thread does not hold the lock.
+            # A signal handler may raise after any call. So do not keep a flag that says who holds the lock, and call
+            # nothing before release(). RLock.release() raises RuntimeError if this thread does not hold the lock.
             if self._owner == me:
                 self._owner = 0
             try:  # noqa: SIM105
@@ -62,9 +60,9 @@ class Turn:
     def announce(self, dispatch: Callable[[Event], object]) -> None:
         """Dispatch the queued events in order. If a dispatch is already running, it dispatches them."""
         me = object()
-        while self.events:
+        while self.events:  # again, because another thread may have left its events to this one
             try:
-                if self._announcer.setdefault("is", me) is not me:
+                if self._announcer.setdefault("is", me) is not me:  # atomic: only one thread is the announcer
                     return
                 while self.events:
                     dispatch(self.events.popleft())
@@ -78,9 +76,7 @@ def one_change(method: Method) -> Method:
 
     @wraps(method)
     def change(self: PluginManager, *args: Any, **kwargs: Any) -> Any:
-        if self._turn.pid != os.getpid():
-            self._turn = Turn()
-        turn = self._turn
+        turn = self._turns.get()
         try:
             return turn.run(lambda: method(self, *args, **kwargs), self.wait_seconds)
         finally:

@@ -1,8 +1,7 @@
-"""A store in memory: for tests, and for services that keep nothing."""
+"""A store in memory: for tests, and for services without a database."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -13,6 +12,7 @@ from uuid import uuid4
 from plugin_store.errors import ConflictError
 
 from .model import DISABLED, ENABLED, PluginConfig
+from .per_process import PerProcess
 from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json, same_json
 
 
@@ -23,25 +23,19 @@ class InMemoryPluginConfigStore:
     """
 
     def __init__(self) -> None:
-        self._locks: dict[int, Lock] = {}
+        self._locks = PerProcess(Lock)  # a thread that a fork did not copy may hold the parent's lock
         self._rows: dict[str, PluginConfig] = {}
-
-    @property
-    def _lock(self) -> Lock:
-        """This process's lock. After a fork, a thread that no longer exists may hold the parent's lock."""
-        pid = os.getpid()
-        return self._locks.get(pid) or self._locks.setdefault(pid, Lock())
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:
         """Return the stored plugin, or None."""
         check_name(plugin_name)
-        with self._lock:
+        with self._locks.get():
             row = self._rows.get(plugin_name)
         return None if row is None else _copy(row)
 
     def get_all(self) -> list[PluginConfig]:
         """Return every stored plugin, ordered by name."""
-        with self._lock:
+        with self._locks.get():
             rows = sorted(self._rows.items())
         return [_copy(row) for _, row in rows]
 
@@ -54,7 +48,7 @@ class InMemoryPluginConfigStore:
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
-        with self._lock:
+        with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked if row is None else row.config | checked)
 
@@ -64,7 +58,7 @@ class InMemoryPluginConfigStore:
         """Replace the config, keep the status. Raises ConflictError if the row is not the expected version."""
         check_name(plugin_name)
         checked = checked_config(plugin_name, config)
-        with self._lock:
+        with self._locks.get():
             if expected_updated_at is not None:
                 row = self._rows.get(plugin_name)
                 if row is None or row.updated_at != expected_updated_at:
@@ -75,7 +69,7 @@ class InMemoryPluginConfigStore:
         """Set and remove top-level keys of the stored config."""
         check_name(plugin_name)
         checked, gone = checked_changes(plugin_name, changes, remove)
-        with self._lock:
+        with self._locks.get():
             row = self._rows.get(plugin_name)
             stored = {} if row is None else row.config
             kept = {key: value for key, value in stored.items() if key not in gone}
@@ -86,35 +80,34 @@ class InMemoryPluginConfigStore:
         check_name(plugin_name)
         check_status(plugin_name, status)
         checked = checked_config(plugin_name, {} if config is None else config)
-        with self._lock:
+        with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked) if row is None else _copy(row)
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         """Create or replace many plugins, all or none."""
         checked = checked_many(configs)
-        with self._lock:
+        with self._locks.get():
             for plugin_name, status, config in checked:
                 self._put(plugin_name, status, config)
 
     def delete(self, plugin_name: str) -> bool:
         """Delete a plugin. Return whether it existed."""
         check_name(plugin_name)
-        with self._lock:
+        with self._locks.get():
             return self._rows.pop(plugin_name, None) is not None
 
-    def _put(self, plugin_name: str, status: str | None, config: dict[str, Any] | None) -> PluginConfig:
-        """Write a row and stamp it as the table's trigger does. None keeps a column. The caller holds the lock."""
+    def _put(self, plugin_name: str, status: str | None, config: dict[str, Any]) -> PluginConfig:
+        """Write a row and stamp it as the table's trigger does. None keeps the status. The caller holds the lock."""
         now = datetime.now(timezone.utc)
         old = self._rows.get(plugin_name)
         if old is None:
-            status = DISABLED if status is None else status
-            new = PluginConfig(plugin_name, status, config or {}, id=uuid4(), created_at=now, updated_at=now)
+            new = PluginConfig(plugin_name, status or DISABLED, config, id=uuid4(), created_at=now, updated_at=now)
             status_changed = True
         else:
             assert old.updated_at is not None  # this method has stamped every row
             now = max(now, old.updated_at + timedelta(microseconds=1))
-            new = replace(old, status=status or old.status, config=old.config if config is None else config)
+            new = replace(old, status=status or old.status, config=config)
             status_changed = new.status != old.status
             if status_changed or not same_json(new.config, old.config):
                 new = replace(new, updated_at=now)

@@ -11,8 +11,9 @@ from threading import Lock
 from plugin_store.errors import StoreUnavailableError
 
 from .connections import Cursor, connect, is_live, is_pooled, new_cursor
+from .per_process import PerProcess
 
-LOOK_EVERY_SECONDS = 0.1
+POLL_SECONDS = 0.1
 
 
 class OwnPool:
@@ -30,46 +31,42 @@ class OwnPool:
         self._max_size = max_size
         self._timeout = timeout
         self._closed = False
-        self._processes: dict[int, _Sessions] = {}
+        self._connections = PerProcess(lambda: _Connections(max_size))
 
     def open(self, wait_seconds: float = 0.0) -> None:
         """Open a connection. Retries for ``wait_seconds``, then raises StoreUnavailableError."""
-        self._sessions().idle.append(self._open(wait_seconds))
+        self._connections.get().idle.append(self._open(wait_seconds))
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
         """Yield a cursor on a live connection. Raises StoreUnavailableError after ``timeout`` seconds."""
-        sessions, me = self._sessions(), object()
+        connections, me = self._connections.get(), object()
         try:
-            if not sessions.wait(me, self._timeout):
+            if not connections.wait(me, self._timeout):
                 raise StoreUnavailableError(
                     f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
                 )
             if self._closed:
                 raise StoreUnavailableError("the repository is closed")
-            cursor = sessions.pop_live() or self._open()
+            cursor = connections.pop_live() or self._open()
             try:
                 yield cursor
             except BaseException:  # the connection's state is unknown
-                sessions.close(cursor)
+                connections.close(cursor)
                 raise
-            sessions.idle.append(cursor)
+            connections.idle.append(cursor)
             if self._closed:
                 self.close()
         finally:
-            sessions.calls.pop(me, None)
-            sessions.wake_next()
+            connections.calls.pop(me, None)
+            connections.wake_next()
 
     def close(self) -> None:
         """Close this process's connections. If a call uses one, it is closed when the call ends."""
         self._closed = True
-        sessions = self._sessions()
-        while cursor := sessions.pop_live():
-            sessions.close(cursor)
-
-    def _sessions(self) -> _Sessions:
-        pid = os.getpid()
-        return self._processes.get(pid) or self._processes.setdefault(pid, _Sessions(pid, self._max_size))
+        connections = self._connections.get()
+        while cursor := connections.pop_live():
+            connections.close(cursor)
 
     def _open(self, wait_seconds: float = 0.0) -> Cursor:
         connection = connect(self._conninfo, wait_seconds=wait_seconds)
@@ -78,7 +75,7 @@ class OwnPool:
         return new_cursor(connection)
 
 
-class _Sessions:
+class _Connections:
     """The connections of one process. Each idle connection keeps a cursor, because making one is slow.
 
     ``calls`` is a queue: the first ``max_size`` calls may use a connection, the others wait. A signal handler may raise
@@ -86,8 +83,8 @@ class _Sessions:
     wake-up may be lost.
     """
 
-    def __init__(self, pid: int, max_size: int) -> None:
-        self._pid = pid
+    def __init__(self, max_size: int) -> None:
+        self._pid = os.getpid()
         self._max_size = max_size
         self.calls: dict[object, Lock] = {}
         self.idle: list[Cursor] = []
@@ -100,11 +97,11 @@ class _Sessions:
             left = end - time.monotonic()
             if left <= 0:
                 return False
-            wake.acquire(timeout=min(left, LOOK_EVERY_SECONDS))
+            wake.acquire(timeout=min(left, POLL_SECONDS))  # returns at once the first time
         return True
 
     def wake_next(self) -> None:
-        """After a call has ended, wake the next call of the queue."""
+        """Wake the call that has just become one of the first ``max_size``."""
         for wake in list(self.calls.values())[self._max_size - 1 : self._max_size]:
             with suppress(RuntimeError):  # it is awake already
                 wake.release()

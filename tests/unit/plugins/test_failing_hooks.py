@@ -126,6 +126,7 @@ def test_sync_passes_interrupt_on(hook: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         manager.sync()
     assert last.hooks == []
+    assert (bad.status is ERROR) == (hook != "validate_config")
     bad.fail()
     bad.parse = bool
     manager.sync(retry_failed=True)

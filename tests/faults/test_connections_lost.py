@@ -77,7 +77,7 @@ def test_read_is_repeated_once(
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_write_is_not_repeated_when_its_answer_is_lost(
+def test_write_is_not_repeated_when_answer_is_lost(
     database_url: str, connection: psycopg.Connection[Any], write: Callable[..., object]
 ) -> None:
     cut = threading.Event()

@@ -146,7 +146,7 @@ def test_reader_follows_and_is_told_what_it_lacks(urls: dict[str, str]) -> None:
             assert wait_until(lambda: service.enabled == set())
 
 
-def test_role_is_told_that_it_may_not_use_schema(urls: dict[str, str], empty_url: str) -> None:
+def test_role_without_schema_is_told_so(urls: dict[str, str], empty_url: str) -> None:
     with psycopg.connect(empty_url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA elsewhere; ALTER TABLE plugin_config SET SCHEMA elsewhere")
     url = make_conninfo(urls["service"], options="-c search_path=elsewhere")

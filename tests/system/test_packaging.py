@@ -1,4 +1,4 @@
-"""The package, however it gets onto a machine: by wheel, sdist, editable install or as a plain checkout."""
+"""The package as it gets onto a machine. The rest of the tests run in a checkout or an editable installation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import shutil
 import stat
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import venv
-from dataclasses import dataclass
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -24,7 +22,6 @@ import plugin_store
 CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ["plugin_store", "sql", "migrations", "tests"]
 FILES = ["pyproject.toml", "MANIFEST.in", "tox.ini", "README.md", "CHANGELOG.md", "LICENSE"]
-
 SERVICE = """
 import sys
 from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata
@@ -42,33 +39,19 @@ with PluginConfigRepository.open(sys.argv[1]) as repository:
 """
 
 
-@dataclass
-class Installation:
-    """A Python that can import this package, in one of the ways that there are."""
+def run(*command: str | Path, cwd: Path, **env: str) -> str:
+    """Run a command with nothing of where these tests run, and return all that it prints."""
+    env |= {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
+    pipe, stdout = subprocess.PIPE, subprocess.STDOUT
+    done = subprocess.run(command, cwd=cwd, env=env, stdout=pipe, stderr=stdout, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
-    executable: Path
-    origin: Path
-    pythonpath: str = ""
 
-    def python(self, *arguments: str) -> str:
-        """Run this Python and return all that it printed."""
-        return self.command(self.executable.name, *arguments)
-
-    def command(self, name: str, *arguments: str) -> str:
-        """Run a command that was installed beside this Python, far from any checkout."""
-        # Nothing of where these tests run, and no coverage of a copy.
-        environment = {name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR") if name in os.environ}
-        done = subprocess.run(
-            [self.executable.with_name(name), *arguments],
-            cwd=self.executable.parent,
-            env=environment | {"PYTHONPATH": self.pythonpath},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+def yoyo_apply(url: str) -> list[str]:
+    """The arguments that make Python run yoyo, as its command does."""
+    url = url.replace("postgresql://", "postgresql+psycopg://")
+    return ["-m", "yoyo", "apply", "--batch", "--no-config-file", "-d", url, "package:plugin_store:migrations"]
 
 
 @pytest.fixture(scope="module")
@@ -100,71 +83,6 @@ def built(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return made
 
 
-@pytest.fixture(scope="module")
-def dependencies(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the packages of this environment, but without plugin_store, which may be one of them."""
-    links = tmp_path_factory.mktemp("dependencies")
-    for package in Path(sysconfig.get_path("purelib")).iterdir():
-        if not package.name.startswith(("plugin_store", "__editable__")):
-            (links / package.name).symlink_to(package)
-    return links
-
-
-@pytest.fixture(scope="module", params=["wheel from sdist", "editable", "checkout"])
-def installation(
-    request: pytest.FixtureRequest, sources: Path, dependencies: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Installation:
-    """An environment of its own, and the package in it as the parameter says."""
-    python = fresh_python(tmp_path_factory.mktemp("venv"))
-    program = "import site; print(site.getsitepackages()[0])"
-    site_packages = Path(subprocess.check_output([python, "-c", program], text=True).strip())
-    (site_packages / "dependencies.pth").write_text(f"{dependencies}\n")
-    if request.param == "checkout":
-        return Installation(python, sources / "plugin_store", pythonpath=str(sources))
-    if request.param == "editable":
-        pip_install(python, "--no-deps", "--editable", sources)
-        return Installation(python, sources / "plugin_store")
-    pip_install(python, "--no-deps", request.getfixturevalue("built")[request.param])
-    return Installation(python, site_packages / "plugin_store")
-
-
-def fresh_python(home: Path) -> Path:
-    """A virtual environment without pip: making one with pip takes 20 times as long."""
-    builder = venv.EnvBuilder(symlinks=True)
-    builder.create(home)
-    return Path(builder.ensure_directories(home).env_exe)
-
-
-def pip_install(python: Path, *arguments: str | Path) -> None:
-    pip: list[str | Path] = [sys.executable, "-m", "pip", "--quiet", "--python", python, "install"]
-    subprocess.run([*pip, *arguments], check=True, timeout=300)
-
-
-def yoyo_apply(url: str) -> list[str]:
-    """The arguments that make Python run yoyo, as its command does."""
-    url = url.replace("postgresql://", "postgresql+psycopg://")
-    return ["-m", "yoyo", "apply", "--batch", "--no-config-file", "-d", url, "package:plugin_store:migrations"]
-
-
-def test_each_way_brings_the_whole_package(installation: Installation, empty_url: str) -> None:
-    origin, version = installation.origin, plugin_store.__version__
-    program = "import plugin_store; print(plugin_store.__file__)"
-    assert installation.python("-c", program) == f"{origin / '__init__.py'}\n"
-    assert (origin / "py.typed").is_file()
-    assert installation.python("-m", "plugin_store", "--version") == f"plugin-store {version}\n"
-    installation.python(*yoyo_apply(empty_url))
-    assert installation.python("-c", SERVICE, empty_url) == "['analytics']\n"
-
-
-@pytest.mark.parametrize("installation", ["wheel from sdist", "editable"], indirect=True)
-def test_each_installation_brings_the_commands(installation: Installation) -> None:
-    version = plugin_store.__version__
-    program = "from importlib.metadata import version; print(version('plugin-store'))"
-    assert installation.python("-c", program) == f"{version}\n"
-    assert installation.command("plugin-store", "--version") == f"plugin-store {version}\n"
-    assert re.search(r"^  plugins ", installation.python("-m", "flask", "--help"), re.MULTILINE)
-
-
 def test_wheel_holds_the_package_and_nothing_else(sources: Path, built: dict[str, Path]) -> None:
     package = sources / "plugin_store"
     # glob does not follow the links to sql and migrations in every Python
@@ -186,38 +104,55 @@ def test_sdist_holds_tests(built: dict[str, Path]) -> None:
     assert {"tox.ini", "tests/conftest.py", "tests/README.md", "sql/README.md", "plugin_store/README.md"} <= names
 
 
+def test_wheel_brings_package_and_commands(built: dict[str, Path], empty_url: str, tmp_path: Path) -> None:
+    pip = (sys.executable, "-m", "pip", "--quiet", "install", "--no-deps", "--target", tmp_path)
+    run(*pip, built["wheel from sdist"], cwd=tmp_path)
+
+    def python(*arguments: str | Path) -> str:
+        return run(sys.executable, *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+
+    python(*yoyo_apply(empty_url))
+    program = "import plugin_store as p, importlib.metadata as m; print(p.__file__, m.version('plugin-store'))"
+    assert python("-c", program) == f"{tmp_path / 'plugin_store' / '__init__.py'} {plugin_store.__version__}\n"
+    assert python("-c", SERVICE, empty_url) == "['analytics']\n"
+    assert python(tmp_path / "bin" / "plugin-store", "--version") == f"plugin-store {plugin_store.__version__}\n"
+    assert re.search(r"^  plugins ", python("-m", "flask", "--help"), re.MULTILINE)
+
+
 def test_checkout_without_links_says_the_cure(sources: Path, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "COVERAGE_"))}
-    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "PYTHONPATH": str(tmp_path)}
     shutil.copytree(sources, tmp_path, symlinks=True, dirs_exist_ok=True)
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    def git(*arguments: str) -> None:
+        run("git", *arguments, cwd=tmp_path, GIT_CONFIG_GLOBAL=os.devnull, GIT_CONFIG_NOSYSTEM="1")
 
-    run("git", "init", "--quiet")
-    run("git", "add", "plugin_store")
-    # as git does where it may make no symbolic links: each becomes a file that holds its target
-    run("git", "config", "core.symlinks", "false")
+    def load() -> str:
+        program = "try: from plugin_store import PluginConfigRepository\nexcept Exception as exc: print(repr(exc))"
+        return run(sys.executable, "-c", program, cwd=tmp_path, PYTHONPATH=str(tmp_path))
+
+    git("init", "--quiet")
+    git("add", "plugin_store")
+    # As git does where it may make no symbolic links: each becomes a file that holds its target.
+    git("config", "core.symlinks", "false")
     (tmp_path / "plugin_store" / "sql").unlink()
-    run("git", "checkout", "plugin_store/sql").check_returncode()
+    git("checkout", "plugin_store/sql")
     assert (tmp_path / "plugin_store" / "sql").read_text() == "../sql"
-    load = (sys.executable, "-c", "from plugin_store import PluginConfigRepository")
-    failed = run(*load).stderr
-    assert "InstallationError: the folder " in failed and "plugin_store/sql is a symbolic link to ../sql" in failed
+    failed = load()
+    assert "InstallationError('the folder " in failed and "plugin_store/sql is a symbolic link to ../sql" in failed
     cure = re.search(r"run `([^`]+)`", failed)
     assert cure is not None
-    run("sh", "-c", cure[1]).check_returncode()
-    assert run(*load).returncode == 0
+    run("sh", "-c", cure[1], cwd=tmp_path)
+    assert load() == ""
 
 
 @pytest.mark.wheel
 def test_wheel_works_with_its_extras(built: dict[str, Path], empty_url: str, tmp_path: Path) -> None:
-    python = fresh_python(tmp_path / "venv")
-    pip_install(python, f"{built['wheel from sdist']}[demo]")
-    installed = Installation(python, tmp_path)
-    installed.python(*yoyo_apply(empty_url))
-    assert installed.command("plugin-store", "migrate", "--database", empty_url).startswith("nothing to apply")
-    assert installed.python("-c", SERVICE, empty_url) == "['analytics']\n"
-    installed.command("plugin-store", "disable", "analytics", "--database", empty_url)
-    assert installed.python("-c", SERVICE, empty_url) == "[]\n"
-    installed.command("plugin-store", "demo")  # fails unless every step is as promised
+    venv.create(tmp_path)
+    python, command = tmp_path / "bin" / "python", tmp_path / "bin" / "plugin-store"
+    pip = (sys.executable, "-m", "pip", "--quiet", "--python", python, "install")
+    run(*pip, f"{built['wheel from sdist']}[demo]", cwd=tmp_path)
+    run(python, *yoyo_apply(empty_url), cwd=tmp_path)
+    assert run(command, "migrate", "--database", empty_url, cwd=tmp_path).startswith("nothing to apply")
+    assert run(python, "-c", SERVICE, empty_url, cwd=tmp_path) == "['analytics']\n"
+    run(command, "disable", "analytics", "--database", empty_url, cwd=tmp_path)
+    assert run(python, "-c", SERVICE, empty_url, cwd=tmp_path) == "[]\n"
+    run(command, "demo", cwd=tmp_path)  # fails unless every step is as promised

@@ -18,23 +18,12 @@ CHANGES = 100
 # -- workers --------------------------------------------------------------------------------------
 
 
-def change_by_sql(connection: psycopg.Connection[object], number: int) -> None:
-    """Make one change of a fixed sequence, as a person in psql would."""
-    name = list(PLUGINS)[number % len(PLUGINS)]
-    if number % 10 == 9:
-        connection.execute("DELETE FROM plugin_config WHERE plugin_name = %s", [name])
-    elif number % 3 == 0:
-        connection.execute(
-            "UPDATE plugin_config SET config = config || jsonb_build_object('sql', %s::int) WHERE plugin_name = %s",
-            [number, name],
-        )
-    else:
-        connection.execute(
-            """INSERT INTO plugin_config (plugin_name, status) VALUES (%s, 'enabled')
-               ON CONFLICT (plugin_name) DO UPDATE
-               SET status = CASE plugin_config.status WHEN 'enabled' THEN 'disabled' ELSE 'enabled' END""",
-            [name],
-        )
+# As a person in psql would.
+TOGGLE = """
+    INSERT INTO plugin_config (plugin_name, status) VALUES (%(name)s, 'enabled')
+    ON CONFLICT (plugin_name) DO UPDATE
+    SET status = CASE plugin_config.status WHEN 'enabled' THEN 'disabled' ELSE 'enabled' END, config = %(config)s
+"""
 
 
 def test_workers_follow_over_killed_sessions_and_restart() -> None:
@@ -47,9 +36,12 @@ def test_workers_follow_over_killed_sessions_and_restart() -> None:
                         assert wait_until(lambda: len(sessions(connection)) == 9), "they do not come back"
                         end_sessions(connection)
                     if number % 2:
-                        change_by_sql(connection, number)
-                if number % 2 == 0:
-                    crew.ask("change", number, worker=8)
+                        name = list(PLUGINS)[number % len(PLUGINS)]
+                        connection.execute(TOGGLE, {"name": name, "config": f'{{"sql": {number}}}'})
+                    elif number % 10 == 6:
+                        connection.execute("DELETE FROM plugin_config WHERE plugin_name = 'left'")
+                    else:
+                        crew.ask("change", number, worker=8)
                 if number == CHANGES // 2:
                     server.stop()
                     assert crew.ask("change", number, worker=8) is False

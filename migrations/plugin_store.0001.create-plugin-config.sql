@@ -1,8 +1,8 @@
 -- The one table of plugin_store, and the trigger that stamps its timestamps.
 --
--- yoyo applies a migration and records it in two transactions, so a process killed in
--- between runs it again: every statement here can be repeated. No name has a schema: the
--- search_path of the connection decides where the table is created and found.
+-- yoyo applies and records a migration in two transactions. If it is killed in between, it repeats
+-- the statements. So every statement here can be repeated. No name has a schema: the search_path
+-- of the connection decides where the table is created and found.
 
 CREATE TABLE IF NOT EXISTS plugin_config (
     id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),

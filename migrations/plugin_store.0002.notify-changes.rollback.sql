@@ -1,4 +1,4 @@
--- The table may be gone already, when this runs a second time.
+-- If the table is missing, these statements do nothing.
 DROP TRIGGER IF EXISTS plugin_config_notify_truncate ON plugin_config;
 
 DROP TRIGGER IF EXISTS plugin_config_notify_update ON plugin_config;

@@ -1,10 +1,10 @@
 -- depends: plugin_store.0001.create-plugin-config
 --
--- Announce each change on the channel plugin_config, with the plugin's name as payload, from the
--- table itself: edits in psql are announced like those of the library.
+-- The table announces each change on the channel plugin_config, with the plugin's name as payload.
+-- So edits in psql are announced too.
 --
--- A save that changes nothing is not announced, because NOTIFY takes a lock at commit and so
--- makes writers wait for each other (PostgreSQL manual, NOTIFY).
+-- NOTIFY takes a lock at commit, so writers wait for each other (PostgreSQL manual, NOTIFY). So a
+-- save that changes nothing is not announced.
 
 CREATE OR REPLACE FUNCTION plugin_config_notify() RETURNS trigger LANGUAGE plpgsql AS $notify$
 BEGIN

@@ -2,7 +2,7 @@ ALTER TABLE IF EXISTS plugin_config
     DROP CONSTRAINT IF EXISTS plugin_config_config_readable,
     DROP CONSTRAINT IF EXISTS plugin_config_times_readable;
 
--- As in migration 0002. The triggers that call it go with that one.
+-- The function of migration 0002. Its triggers stay enabled ALWAYS, which does no harm.
 CREATE OR REPLACE FUNCTION plugin_config_notify() RETURNS trigger LANGUAGE plpgsql AS $notify$
 BEGIN
     IF TG_OP IN ('UPDATE', 'DELETE') THEN

@@ -1,4 +1,4 @@
-"""Every error that plugin_store raises on purpose. All derive from PluginStoreError.
+"""The errors of plugin_store. All derive from PluginStoreError.
 
 Errors about a caller's mistake are ValueErrors too. If the database driver raised an error, it is the ``__cause__``.
 """
@@ -15,15 +15,15 @@ class PluginStoreError(Exception):
 
 
 class InvalidNameError(PluginStoreError, ValueError):
-    """A plugin name that is empty, too long, or not text that PostgreSQL can hold."""
+    """A plugin name is empty, too long, given twice, or has a character that PostgreSQL refuses."""
 
 
 class InvalidStatusError(PluginStoreError, ValueError):
-    """A status that is neither ``enabled`` nor ``disabled``."""
+    """A status is not ``enabled`` or ``disabled``."""
 
 
 class InvalidConfigError(PluginStoreError, ValueError):
-    """A config that is not an object, or holds what JSON in PostgreSQL cannot."""
+    """A config cannot be stored, has a plain secret, or is refused by its plugin."""
 
 
 class UnresolvedReferenceError(PluginStoreError):
@@ -35,7 +35,7 @@ class InvalidFileError(PluginStoreError, ValueError):
 
 
 class PluginNotFoundError(PluginStoreError, ValueError):
-    """No plugin of that name is registered, or has a row."""
+    """The plugin is not registered, or has no row."""
 
 
 class PluginAlreadyRegisteredError(PluginStoreError, ValueError):
@@ -60,7 +60,7 @@ class ConflictError(PluginStoreError, ValueError):
 
 
 class StoreError(PluginStoreError):
-    """The database refused or failed a statement; ``__cause__`` is the driver's error."""
+    """The database refused or failed a statement."""
 
 
 class UnreadableRowsError(StoreError):

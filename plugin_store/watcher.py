@@ -58,7 +58,7 @@ def changed_plugins(payloads: Iterable[str], schema: str | None) -> set[str] | N
 class TableFollower(Thread):
     """Calls ``sync(store=…, names=…, retry_failed=…)`` when the table may have changed, in the thread of ``run``.
 
-    ``store`` reads on the follower's own connection. ``names`` are the plugins whose rows have changed, None for all.
+    ``store`` reads on the follower's own connection. ``names`` are the plugins whose rows have changed. None means all.
     The follower syncs all plugins after each connect, and with ``retry_failed`` every ``resync_seconds``. If LISTEN
     does not work, it polls every ``poll_seconds``. If a sync raises, it reconnects after a delay.
     """
@@ -67,7 +67,7 @@ class TableFollower(Thread):
         super().__init__(name="plugin-watcher", daemon=True)
         self.stopped = False
         self.last_sync: float | None = None  # when the last sync succeeded, by time.monotonic()
-        self.problems: list[str] = []  # since then
+        self.problems: list[str] = []  # since the last sync
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._found = self._told = ""  # what is wrong with the table, or with listening
@@ -129,7 +129,7 @@ class TableFollower(Thread):
         found, polls = "; ".join(state.problems()), state.damaged
         if is_pooled(connection):
             connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
-            found, polls = "there is a connection pooler before the server", True
+            found, polls = "a connection pooler is in front of the server", True
         else:
             try:
                 connection.execute(LISTEN)
@@ -142,7 +142,7 @@ class TableFollower(Thread):
 class PluginWatcher:
     """Runs ``manager.sync()`` whenever the table changes, in a thread of its own.
 
-    ``conninfo`` is a libpq connection string or URL of the database that the manager's store is in. The watcher
+    ``conninfo`` is a libpq connection string or URL of the store's database. The watcher
     listens and reads on one connection of its own. It syncs when it starts, on every change that is committed, after
     every reconnection, and every ``resync_seconds``. LISTEN does not work behind a connection pooler, on a replica or
     without the table's triggers. Then the watcher logs this once and syncs every ``poll_seconds``.
@@ -214,7 +214,7 @@ class PluginWatcher:
             return self._not_running
         if age is not None and age < 2 * self._resync_seconds:
             return None
-        return (follower.problems or ["no sync has ended in time"])[-1]
+        return (follower.problems or ["no sync has succeeded in time"])[-1]
 
 
 # The running watchers, by process id. The dict's methods are atomic, so a signal handler may use it.

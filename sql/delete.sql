@@ -1,6 +1,5 @@
 -- Delete a plugin's row and return its name. The config is not returned, so an unreadable row can be deleted.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
--- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 WITH deleted AS (
     DELETE FROM plugin_config
      WHERE plugin_name = %(plugin_name)s

@@ -1,6 +1,5 @@
--- One stored plugin, or no row.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
--- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
+-- Return one stored plugin, or no row.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 SELECT plugin_name, status, config, id, enabled_at, disabled_at, created_at, updated_at
   FROM plugin_config
  WHERE plugin_name = %(plugin_name)s

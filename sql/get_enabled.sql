@@ -1,6 +1,5 @@
--- Every stored plugin whose status is enabled, by name.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
--- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
+-- Return every enabled plugin, ordered by name.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 SELECT plugin_name, status, config, id, enabled_at, disabled_at, created_at, updated_at
   FROM plugin_config
  WHERE status = 'enabled'

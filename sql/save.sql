@@ -1,7 +1,7 @@
 -- Create a plugin, or set its status and merge the config's keys over the stored ones, top level only.
 -- If two sessions create the same plugin at once, the later one updates the row.
--- The version changes even if the stamp trigger is disabled.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The statement sets updated_at itself, in case the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 INSERT INTO plugin_config AS stored (plugin_name, status, config)
 SELECT %(plugin_name)s::text, %(status)s::text, %(config)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

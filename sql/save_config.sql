@@ -1,6 +1,6 @@
 -- Replace the config and leave the status; a new row takes the column's default, disabled.
--- The version changes even if the stamp trigger is disabled.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The statement sets updated_at itself, in case the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 INSERT INTO plugin_config AS stored (plugin_name, config)
 SELECT %(plugin_name)s::text, %(config)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

@@ -1,7 +1,6 @@
 -- Replace the config if the row still has the version that the caller read. If the row has changed or is gone, no row
--- is returned. The version changes even if the stamp trigger is disabled.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
--- The division reads no table: otherwise PostgreSQL 18 would skip it when no row is visible.
+-- is returned. The statement sets updated_at itself, in case the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 WITH written AS (
     UPDATE plugin_config
        SET config = %(config)s::jsonb,

@@ -1,7 +1,7 @@
 -- Create or replace many plugins, all or none, and return how many. Rows are locked in the order of their names, so
 -- that two overlapping calls wait for each other and do not deadlock.
--- The version changes even if the stamp trigger is disabled.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- The statement sets updated_at itself, in case the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 WITH written AS (
     INSERT INTO plugin_config AS stored (plugin_name, status, config)
     SELECT plugin_name, status, config

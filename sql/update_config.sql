@@ -1,6 +1,7 @@
 -- Remove keys from the stored config and set others, top level only. The update locks the row and reads it again, so
--- concurrent writers of different keys all succeed. The version changes even if the stamp trigger is disabled.
--- If row-level security applies to the role, the division fails: hidden rows would look like deleted rows.
+-- concurrent writers of different keys all succeed.
+-- The statement sets updated_at itself, in case the stamp trigger is disabled.
+-- If row-level security applies to the role, the division fails: see sql/README.md.
 INSERT INTO plugin_config AS stored (plugin_name, config)
 SELECT %(plugin_name)s::text, %(changes)s::jsonb
  WHERE 1 / (NOT row_security_active('plugin_config'))::int = 1

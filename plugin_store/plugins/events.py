@@ -48,7 +48,7 @@ class EventDispatcher:
     """Calls the listeners of an event by priority. Within a priority, the first added is called first.
 
     Threads and listeners may add and remove listeners at any time. A dispatch calls the listeners that were present
-    when it began. Each list changes by atomic steps, so there is no lock that a fork could leave held.
+    when it began. Each list changes by atomic steps. So the dispatcher needs no lock, which a fork could leave held.
     """
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class EventDispatcher:
     def dispatch(self, event: Event) -> Event:
         """Call the event's listeners until one stops it, and return the event.
 
-        If a listener raises, the error is logged and the others are called. KeyboardInterrupt is raised.
+        If a listener raises, the error is logged and the others are called. KeyboardInterrupt is passed on at once.
         """
         for listener in self.get_listeners(event.name):
             if event.propagation_stopped:

@@ -48,7 +48,7 @@ class PluginManager(Registry):
     wait_seconds = 60.0
 
     def discover(self, group: str = "plugin_store.plugins") -> DiscoveryReport:
-        """Register and initialize the plugins that installed packages name as entry points of ``group``."""
+        """Initialize and register the plugins that installed packages name as entry points of ``group``."""
         from .entry_points import discover
 
         return discover(self, group)
@@ -187,7 +187,7 @@ class PluginManager(Registry):
         """Make this process's plugins match the store, and return a report. Does not change rows.
 
         ``store`` is read instead of the manager's own. ``names`` are the plugins whose rows have changed since the
-        last sync, None for all. With ``retry_failed``, plugins in ERROR are tried again even if their rows have not
+        last sync. None means all. With ``retry_failed``, plugins in ERROR are tried again even if their rows have not
         changed. Failures are in the report and the log, and do not stop other plugins. If the store cannot be read,
         its error is raised and nothing changes.
         """
@@ -196,7 +196,7 @@ class PluginManager(Registry):
         return self._report
 
     def load_persisted_state(self) -> SyncReport:
-        """Sync for the first time, once all plugins are registered and initialized."""
+        """Sync for the first time. Call it after all plugins are registered and initialized."""
         return self.sync()
 
     def _apply(self, sync: Sync) -> dict[str, BaseException]:

@@ -189,7 +189,7 @@ class BasePlugin:
         return {**self._defaults, **stored, **pending}
 
     def _keep(self, pending: Mapping[str, Any]) -> None:
-        """Move pending keys to the stored layer. Keys that set_config has changed since stay pending."""
+        """Move pending keys to the stored layer. Keys that set_config changed meanwhile stay pending."""
         self._stored = {**self._stored, **pending}
         for key, value in pending.items():
             newer = self._pending.pop(key, value)

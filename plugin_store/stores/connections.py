@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 BACKEND_PID = load_statement("backend_pid")
-# In seconds; tcp_user_timeout in milliseconds. connect_timeout applies to each host. The conninfo and libpq's
-# environment override them. They detect a dead network within about ten seconds.
+# In seconds, except tcp_user_timeout: in milliseconds. connect_timeout applies to each host. These timeouts detect a
+# dead network within about ten seconds.
 TIMEOUTS = {"connect_timeout": "5", "tcp_user_timeout": "6000"}
 TIMEOUTS |= {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "2"}
 LOADERS: dict[str, type[Loader]] = {
@@ -63,7 +63,7 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
             return _connect(conninfo, application_name)
         except StoreUnavailableError as exc:
             left = end - time.monotonic()
-            if not left > 0:  # NaN ends it too
+            if not left > 0:  # also if wait_seconds is NaN
                 raise
             if delay == 0.05:
                 logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
@@ -105,7 +105,7 @@ def new_cursor(connection: Connection) -> Cursor:
 def is_pooled(connection: Connection) -> bool:
     """Return whether the connection goes through a pooler such as PgBouncer.
 
-    A pooler reports a made-up process id of the server. In transaction mode, clients share a session, and their
+    A pooler reports an invented process id of the server. In transaction mode, clients share a session, and their
     prepared statements have the same names.
     """
     with translated_errors():
@@ -128,8 +128,8 @@ def refuse_other_process(pid: int, what: str) -> None:
     """Raise StoreUnavailableError unless this process made ``what``."""
     if pid != os.getpid():
         raise StoreUnavailableError(
-            f"the {what} belongs to the process that this one was forked from: make the {what} and the repository "
-            "after the fork, or use PluginConfigRepository.open(), which works in a child"
+            f"this process is a fork, and the {what} belongs to its parent: make the {what} and the repository after "
+            "the fork, or use PluginConfigRepository.open(), which works in a child"
         )
 
 
@@ -194,14 +194,15 @@ class GivenPool:
             return connection
         except psycopg.OperationalError as exc:  # the pool is closed, or no connection was free in time
             raise StoreUnavailableError(
-                f"the pool gives no connection: {exc}; its max_size connections are in use, or the database is away"
+                f"the pool gave no connection: {exc}; check that the pool is open and large enough, and that the "
+                "database runs"
             ) from exc
 
 
 class TransactionBlock:
     """A context manager that runs a transaction, or a savepoint if the connection is in a transaction.
 
-    connection.transaction() is a generator: a forked child that closes it would use its parent's socket.
+    connection.transaction() is a generator. If a forked child closed it, it would use its parent's socket.
     """
 
     def __init__(self, connection: Connection) -> None:

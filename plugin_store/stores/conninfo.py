@@ -6,7 +6,7 @@ import re
 
 from plugin_store.errors import InvalidDatabaseURLError
 
-# Greedy, because a password may hold an unescaped @, a quote or a blank. The example in our error stays readable.
+# Greedy, because a password may hold an unescaped @, a quote or a blank. The example URL of our error is not masked.
 _IN_URL = re.compile(r"(://)(?!USER:PASSWORD@).*@")
 _IN_KEYWORDS = re.compile(r"(password\s*=\s*)('(?:[^'\\]|\\.)*'|(?:[^\s&\\]|\\.)+)", re.IGNORECASE)
 
@@ -15,15 +15,15 @@ def checked_conninfo(conninfo: str) -> str:
     """Return the conninfo in libpq's form. Raises InvalidDatabaseURLError, which does not show it.
 
     ``postgresql+psycopg://``, the form of yoyo and SQLAlchemy, becomes ``postgresql://``. Blanks, line ends and a
-    byte order mark around it are dropped. If a password has an unescaped @ or /, libpq may take a part of it for the
-    host or port and show it in an error. Such a URL is refused.
+    byte order mark around it are dropped. A password with an unescaped @ or / is refused: libpq could
+    take a part of it for the host, and show it in an error.
     """
     from psycopg import ProgrammingError
     from psycopg.conninfo import conninfo_to_dict
 
     if not isinstance(conninfo, str):
         raise InvalidDatabaseURLError(
-            f"the database URL must be a str, not {type(conninfo).__name__}: is the variable set that it is read from?"
+            f"the database URL must be a str, not {type(conninfo).__name__}: is its environment variable set?"
         )
     conninfo = conninfo.strip("\ufeff \t\r\n")  # a file's byte order mark and line end
     conninfo = re.sub(r"^postgres(ql)?\+psycopg://", "postgresql://", conninfo)

@@ -51,11 +51,11 @@ _ADVICE = {
     ),
 }
 _ROW_SECURITY = (
-    "row-level security on plugin_config applies to this role, and hidden rows would look deleted: ALTER TABLE "
-    "plugin_config DISABLE ROW LEVEL SECURITY, or give the role BYPASSRLS; keep tenants apart by schemas"
+    "row-level security on plugin_config applies to this role, and hidden rows would look deleted: disable it for the "
+    "table, or give the role BYPASSRLS; keep tenants apart by schemas"
 )
 _OUT_OF_DATE = (
-    "the table plugin_config is missing from the search_path (or the role may not use its schema), or out of date: "
+    "the table plugin_config is out of date, or missing from the search_path, or the role may not use its schema: "
     "{}; run `plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
 )
 
@@ -72,7 +72,7 @@ def translate(exc: psycopg.Error) -> StoreError:
     state = exc.sqlstate or ""
     reason = masked(_reason(exc))
     if connection_lost(exc):
-        happened = "closed the connection" if state else "cannot be reached"
+        happened = "refused or closed the connection" if state else "cannot be reached"
         return StoreUnavailableError(f"the database {happened}: {reason}")
     # Our statements divide by zero if row-level security applies. The same error in a function has a context.
     if (state == "22012" and exc.diag.context is None) or (state == "42501" and "row-level security" in reason):

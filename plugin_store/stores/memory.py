@@ -92,7 +92,7 @@ class InMemoryPluginConfigStore:
                 self._put(plugin_name, status, config)
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin. Return whether it existed."""
+        """Delete a plugin's row. Return whether the row existed."""
         check_name(plugin_name)
         with self._locks.get():
             return self._rows.pop(plugin_name, None) is not None

@@ -37,8 +37,8 @@ class PluginConfig:
 class PluginConfigStore(Protocol):
     """The interface of a store.
 
-    Every method is atomic. Before a method writes, it checks names, statuses and configs. InvalidNameError,
-    InvalidStatusError and InvalidConfigError name the plugin and the key. A config is read back equal. If the store
+    Every method is atomic. Before a method writes, it checks names, statuses and configs. The errors
+    InvalidNameError, InvalidStatusError and InvalidConfigError name the plugin. A config is read back equal. If the store
     fails, it raises StoreError. ``plugin_store.testing`` has the suite that each store must pass.
     """
 
@@ -88,5 +88,5 @@ class PluginConfigStore(Protocol):
         ...
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin's row. Return whether it existed."""
+        """Delete a plugin's row. Return whether the row existed."""
         ...

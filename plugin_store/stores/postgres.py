@@ -47,7 +47,7 @@ class PluginConfigRepository:
     """A PluginConfigStore in the table ``plugin_config``: see PluginConfigStore for the methods.
 
     ``PluginConfigRepository(pool)`` uses an open psycopg_pool.ConnectionPool and leaves it open.
-    Each method is one statement in its own transaction. Threads may share it.
+    Each method is one statement in its own transaction. Threads may share the repository.
 
     ``PluginConfigRepository(connection)`` works inside the caller's transaction, which the caller commits.
 
@@ -175,11 +175,11 @@ class PluginConfigRepository:
         ((written,),) = self._write(SAVE_MANY, {"configs": json.dumps(rows)}, bulk=True)
         if written != len(rows):
             raise StoreError(
-                f"a trigger or rule on plugin_config dropped {len(rows) - written} rows; others are stored"
+                f"a trigger or rule on plugin_config dropped {len(rows) - written} rows; the other rows are stored"
             )
 
     def delete(self, plugin_name: str) -> bool:
-        """Delete a plugin. Return whether it existed."""
+        """Delete a plugin's row. Return whether the row existed."""
         check_name(plugin_name)
         return bool(self._write(DELETE, {"plugin_name": plugin_name}))
 
@@ -202,12 +202,12 @@ class PluginConfigRepository:
             return self._run(statement, values, bulk)
 
     def _write(self, statement: LiteralString, values: dict[str, str], *, bulk: bool = False) -> list[Row]:
-        """Run a statement, and do not repeat it: a lost connection may have stored it."""
+        """Run a statement once. If the connection was lost, the server may have committed it."""
         with translated_errors():
             return self._run(statement, values, bulk)
 
     def _run(self, statement: LiteralString, values: dict[str, str] | None, bulk: bool) -> list[Row]:
-        """Run a statement and return its rows. ``bulk``: a kept cursor would keep all rows in memory."""
+        """Run a statement and return its rows. With ``bulk``, use a new cursor, because a kept one holds all rows."""
         connections = self._connections
         try:
             with connections.cursor() as cursor:

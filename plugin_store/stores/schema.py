@@ -39,7 +39,7 @@ class SchemaState:
 
     @property
     def foreign(self) -> bool:
-        """Whether the table is not plugin_store's, because it lacks our columns."""
+        """Whether the table is not plugin_store's, because it lacks one of our columns."""
         return bool(self.schemas and self.missing_columns)
 
     @property
@@ -58,14 +58,14 @@ class SchemaState:
         if self.foreign:
             columns = ", ".join(self.missing_columns)
             return [
-                f"{table} is not plugin_store's, for it has no column {columns}: put plugin_store into another schema "
-                "by the role's or the URL's search_path"
+                f"{table} is not plugin_store's, because it has no column {columns}: set the search_path, in the URL or "
+                "for the role, to another schema"
             ]
         found = []
         if hidden := self.schemas[1:]:
             found.append(
                 f"{table} hides the one in {', '.join(map(repr, hidden))}: set search_path to the schema that is in "
-                "use, or drop the table that is not"
+                "use, or drop the unused table"
             )
         if self.missing_constraints:
             found.append(f"{table} lacks {', '.join(self.missing_constraints)}: run `plugin-store migrate`")
@@ -88,7 +88,7 @@ def inspect_schema(connection: psycopg.Connection[Any]) -> SchemaState:
 
 
 def repair_schema(connection: psycopg.Connection[Any]) -> None:
-    """Run all migrations again, in one transaction. They restore triggers and checks.
+    """Run all migrations again, in one transaction. They restore the triggers, and the checks of migration 0003.
 
     The role must own the table. The table's schema must be the first of the search_path.
     """

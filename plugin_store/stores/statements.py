@@ -20,8 +20,8 @@ def folder(name: str) -> str:
     path = os.path.join(os.path.dirname(os.path.dirname(__file__)), name)
     if not os.path.isdir(path):
         raise InstallationError(
-            f"the folder {path} is missing: plugin_store/{name} is a symbolic link to ../{name}, and this copy of the "
-            "sources did not keep it; run `git config core.symlinks true && git checkout .`, or install the wheel"
+            f"the folder {path} is missing, because this checkout has no symbolic links: run "
+            "`git config core.symlinks true && git checkout .`, or install the wheel"
         )
     return path
 

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 MAX_NAME_LENGTH = 100
 MAX_DEPTH = 100
-# About 4,200 digits; Python reads no integer of more than 4,300 (sys.set_int_max_str_digits).
+# About 4,200 digits. Python refuses integers of more than 4,300 digits (sys.set_int_max_str_digits).
 MAX_INT_BITS = 14_000
-# From 1e16, repr() writes floats with an exponent, and jsonb changes the digits of these.
+# From 1e16, repr() writes an exponent. jsonb writes 1e23 out as an integer that does not equal the float 1e23.
+# So a store keeps the exact integer of such a float.
 FLOAT_AS_INT_FROM = 1e16
 
 
@@ -109,7 +110,7 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0). Shorten a path that is too deep."""
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0). Return only the first four steps of a path that is too deep."""
     head, *rest = path if len(path) <= MAX_DEPTH else path[:4]
     return str(head) + "".join(
         f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest

@@ -5,9 +5,9 @@
 --  plugin |                                               odd
 -- --------+-------------------------------------------------------------------------------------------------
 --  Mail   | a key that sounds secret has a plain value: store {"$env": "NAME"} or {"$file": "PATH"} instead
---  Mail   | a reference is malformed: it is {"$env": "NAME"} or {"$file": "PATH"}, with nothing beside it
---  Mail   | another name differs from this one only in capitals
---  mail   | another name differs from this one only in capitals
+--  Mail   | a reference is malformed: it is {"$env": "NAME"} or {"$file": "PATH"}, without other keys
+--  Mail   | another name differs from this one only in case
+--  mail   | another name differs from this one only in case
 -- (4 rows)
 SELECT plugin_name AS plugin, odd
   FROM plugin_config,
@@ -17,9 +17,9 @@ SELECT plugin_name AS plugin, odd
            (EXISTS (SELECT FROM plugin_config AS other
                      WHERE lower(other.plugin_name) = lower(plugin_config.plugin_name)
                        AND other.plugin_name <> plugin_config.plugin_name),
-            'another name differs from this one only in capitals'),
+            'another name differs from this one only in case'),
            (updated_at > clock_timestamp(),
-            'it changed in the future: a clock was wrong'),
+            'updated_at is in the future: a clock was wrong'),
            (CASE status WHEN 'enabled' THEN enabled_at < disabled_at ELSE disabled_at < enabled_at END,
             'the stamps contradict the status: they were written by hand'),
            (pg_column_size(config) > 100000,
@@ -31,7 +31,7 @@ SELECT plugin_name AS plugin, odd
            (jsonb_path_exists(config, '$.** ? (exists(@."$env") || exists(@."$file"))
                 ? (exists(@."$env") && exists(@."$file")
                 || exists(@.keyvalue() ? (@.key <> "$env" && @.key <> "$file" || @.value.type() <> "string")))'),
-            'a reference is malformed: it is {"$env": "NAME"} or {"$file": "PATH"}, with nothing beside it')
+            'a reference is malformed: it is {"$env": "NAME"} or {"$file": "PATH"}, without other keys')
        ) AS look (found, odd)
  WHERE found
  ORDER BY plugin_name, odd;

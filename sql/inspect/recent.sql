@@ -5,12 +5,12 @@
 --
 --         changed         |  plugin   |  what   | status
 -- ------------------------+-----------+---------+---------
---  2026-11-22 17:33:50+00 | analytics | made    | enabled
+--  2026-11-22 17:33:50+00 | analytics | created | enabled
 --  2026-11-22 16:33:50+00 | mail      | enabled | enabled
 -- (2 rows)
 SELECT date_trunc('second', updated_at) AS changed,
        plugin_name AS plugin,
-       CASE updated_at WHEN created_at THEN 'made' WHEN enabled_at THEN 'enabled' WHEN disabled_at THEN 'disabled'
+       CASE updated_at WHEN created_at THEN 'created' WHEN enabled_at THEN 'enabled' WHEN disabled_at THEN 'disabled'
                        ELSE 'config or name' END AS what,
        status
   FROM plugin_config

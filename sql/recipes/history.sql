@@ -3,7 +3,7 @@
 --
 --   psql "$DATABASE_URL" -f sql/recipes/history.sql
 --
--- Who disabled analytics, and when? (Deleting and truncating count: see "what".)
+-- Who disabled analytics, and when? The column "what" also names deletes and truncates.
 --
 --   SELECT at, who, application, what
 --     FROM plugin_config_history
@@ -11,7 +11,7 @@
 --    ORDER BY id DESC
 --    LIMIT 1;
 --
--- Services need no rights on the history, so they cannot change it. Auditors need one:
+-- Services need no rights on the history, so they cannot change it. Auditors need SELECT:
 --
 --   GRANT SELECT ON plugin_config_history TO auditor;
 --
@@ -21,7 +21,7 @@
 BEGIN;
 
 -- Everything is created in the schema of plugin_config. pg_temp is named last, because by default it is searched first.
--- A writer could then create a temporary table of that name, and the history would lose its changes.
+-- Otherwise a writer could hide the history behind a temporary table of that name.
 DO $schema$
 BEGIN
     PERFORM set_config('search_path', relnamespace::regnamespace || ', pg_temp', true)

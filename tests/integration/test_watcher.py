@@ -155,7 +155,7 @@ def test_watcher_polls_until_triggers_are_repaired(
         assert wait_until(listens)
 
 
-POOLER = "there is a connection pooler before the server"
+POOLER = "a connection pooler is in front of the server"
 Way = Callable[[str, Path], AbstractContextManager[Any]]
 WAYS: dict[str, tuple[Way, str]] = {
     "server without LISTEN": (
@@ -275,7 +275,7 @@ def test_stop_waits_for_a_limited_time(
     with following(service, database_url, resync_seconds=0.5) as watcher:
         repository.save("a", "enabled")
         assert entered.wait(20)
-        assert not hangs or wait_until(lambda: watcher.problem == "no sync has ended in time")
+        assert not hangs or wait_until(lambda: watcher.problem == "no sync has succeeded in time")
         stopping = threading.Thread(target=watcher.stop)
         stopping.start()
         stopping.join(30 if hangs else 0.5)

@@ -226,7 +226,7 @@ def test_exhausted_pool_is_unavailable(database_url: str) -> None:
     with (
         ConnectionPool(database_url, min_size=1, max_size=1, timeout=0.1, open=True) as pool,
         pool.connection(timeout=20),
-        pytest.raises(StoreUnavailableError, match=r"the pool gives no connection: .* in use"),
+        pytest.raises(StoreUnavailableError, match=r"the pool gave no connection: "),
     ):
         PluginConfigRepository(pool).get_all()
     with (

@@ -6,11 +6,11 @@ from alembic import context
 from models import Base
 from sqlalchemy import create_engine
 
-NOT_OURS = {"plugin_config", "_yoyo_log", "_yoyo_migration", "_yoyo_version", "yoyo_lock"}
+PLUGIN_STORE_TABLES = {"plugin_config", "_yoyo_log", "_yoyo_migration", "_yoyo_version", "yoyo_lock"}
 
 
 def include_name(name: str | None, kind: str, parents: object) -> bool:
-    return kind != "table" or name not in NOT_OURS
+    return kind != "table" or name not in PLUGIN_STORE_TABLES
 
 
 engine = create_engine(os.environ["DATABASE_URL"].replace("postgresql:", "postgresql+psycopg:", 1))

@@ -37,9 +37,9 @@ class PluginConfig:
 class PluginConfigStore(Protocol):
     """The interface of a store.
 
-    Every method is atomic. Before a method writes, it checks names, statuses and configs. The errors
-    InvalidNameError, InvalidStatusError and InvalidConfigError name the plugin. A config is read back equal. If the store
-    fails, it raises StoreError. ``plugin_store.testing`` has the suite that each store must pass.
+    Every method is atomic. Before a method writes, it checks names, statuses and configs. InvalidNameError,
+    InvalidStatusError and InvalidConfigError name the plugin. A config is read back equal. If the store fails, it
+    raises StoreError. ``plugin_store.testing`` has the suite that each store must pass.
     """
 
     def get_by_name(self, plugin_name: str) -> PluginConfig | None:

@@ -58,8 +58,8 @@ class SchemaState:
         if self.foreign:
             columns = ", ".join(self.missing_columns)
             return [
-                f"{table} is not plugin_store's, because it has no column {columns}: set the search_path, in the URL or "
-                "for the role, to another schema"
+                f"{table} is not plugin_store's, because it has no column {columns}: set the search_path, in the URL "
+                "or for the role, to another schema"
             ]
         found = []
         if hidden := self.schemas[1:]:

@@ -110,7 +110,10 @@ def same_json(one: Any, other: Any) -> bool:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0). Return only the first four steps of a path that is too deep."""
+    """Return ``config.mail.ports[0]`` for ("config", "mail", "ports", 0).
+
+    For a path that is too deep, return only the first four steps.
+    """
     head, *rest = path if len(path) <= MAX_DEPTH else path[:4]
     return str(head) + "".join(
         f".{step}" if isinstance(step, str) and step.isidentifier() else f"[{step!r}]" for step in rest

@@ -11,6 +11,8 @@ from io import TextIOWrapper
 from threading import Timer
 from typing import Any, NamedTuple, TextIO
 
+from plugin_store.errors import PluginStoreError
+
 PATIENCE_SECONDS = 1.0
 HIDDEN = "***"
 
@@ -35,18 +37,20 @@ def open_streams() -> None:
 
 
 def write(text: str, stream: TextIO | None = None) -> None:
-    """Write to stdout, or to another stream, and flush it."""
+    """Write to stdout, or to another stream, and flush it. BrokenPipeError means that the reader has what it wants."""
     stream = stream or sys.stdout
     try:
         print(text, end="", file=stream, flush=True)
-    except BaseException:  # discard the rest: at its exit, Python would try again, and exit with 120
+    except BaseException as exc:  # discard the rest: at its exit, Python would try again, and exit with 120
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        raise
+        if isinstance(exc, BrokenPipeError) or not isinstance(exc, OSError):
+            raise
+        raise PluginStoreError(f"cannot write the output: {exc.strerror}; the command itself succeeded") from exc
 
 
 def say(text: str, end: str = "\n") -> None:
     """Write to stderr. Ignore a full or closed stderr."""
-    with suppress(OSError):
+    with suppress(BrokenPipeError, PluginStoreError):
         write(text + end, sys.stderr)
 
 

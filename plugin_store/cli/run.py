@@ -17,7 +17,7 @@ def run(argv: list[str] | None = None) -> int:
     open_streams()
     answer, refused = Answer(), 1
     try:
-        with suppress(BrokenPipeError):  # the reader of the output has what it wants
+        with suppress(BrokenPipeError):
             args = parse(sys.argv[1:] if argv is None else argv)
             refused = 2 if args.run == "diff" else 1  # as in diff(1), where 1 is a difference
             from . import commands  # here, so that --help and usage errors do not wait for psycopg
@@ -27,9 +27,6 @@ def run(argv: list[str] | None = None) -> int:
     except PluginStoreError as exc:
         say(f"plugin-store: {masked(str(exc))}")
         return 3 if isinstance(exc, StoreUnavailableError) else refused
-    except OSError as exc:
-        say(f"plugin-store: cannot write the output: {exc.strerror}; the command itself succeeded")
-        return refused
     for note in answer.notes:
         say(printable(note))
     return answer.status

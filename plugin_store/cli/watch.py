@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import datetime, timezone
 
+from plugin_store.errors import PluginStoreError
 from plugin_store.stores.connections import connect
 from plugin_store.stores.model import PluginConfig, PluginConfigStore
 from plugin_store.stores.postgres import PluginConfigRepository
@@ -40,7 +41,7 @@ def do_watch(args: Namespace) -> Answer:
         try:
             for change in changes(known, rows):
                 write(_line(args, change, rows.get(change.plugin_name)))
-        except OSError as exc:  # the reader closed the pipe
+        except (BrokenPipeError, PluginStoreError) as exc:
             end(exc)
         known = rows
 

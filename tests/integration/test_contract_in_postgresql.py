@@ -53,18 +53,19 @@ class TestGivenPool(Smoke):
     test_threads = ConcurrentPluginConfigStoreContract.test_save_many_is_atomic_and_never_deadlocks
 
 
+CALLERS = [
+    {},
+    {"autocommit": True},
+    RAW,
+    {"cursor_factory": psycopg.ClientCursor},
+    {"options": "-c datestyle=German -c timezone=Asia/Kathmandu"},
+]
+
+
 class TestGivenConnection(Smoke):
     """With the settings of other libraries: Django, for one, has jsonb as text."""
 
-    @pytest.fixture(
-        params=[
-            {},
-            {"autocommit": True},
-            RAW,
-            {"cursor_factory": psycopg.ClientCursor},
-            {"options": "-c datestyle=German -c timezone=Asia/Kathmandu"},
-        ]
-    )
+    @pytest.fixture(params=CALLERS, ids=lambda options: "".join(options) or "plain")
     def store(self, request: pytest.FixtureRequest, database_url: str) -> Iterator[PluginConfigRepository]:
         with psycopg.connect(database_url, **request.param) as connection:
             for type_name in ("varchar", "jsonb", "uuid", "timestamptz", "int8") if request.param else ():

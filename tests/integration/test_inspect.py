@@ -33,11 +33,6 @@ INSERT = """
 Psql = Callable[..., Any]
 
 
-@pytest.fixture
-def rows(connection: psycopg.Connection[Any]) -> None:
-    connection.cursor().executemany(INSERT, ROWS)
-
-
 def sample(path: Path) -> list[str]:
     """The output that the file's first comment shows, below the command."""
     comment = path.read_text(encoding="utf-8").partition("--   psql ")[2].split("\n")[2:]
@@ -51,13 +46,13 @@ def undated(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
-@pytest.mark.usefixtures("rows")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_file_prints_what_its_sample_shows(path: Path, psql: Psql) -> None:
+def test_file_prints_what_its_sample_shows(path: Path, psql: Psql, connection: psycopg.Connection[Any]) -> None:
     opening, _, rest = path.read_text(encoding="utf-8").partition("\n")
     assert re.match(r"-- [A-Z]", opening)
     command = re.search(r'--   psql "\$DATABASE_URL" (.*)', rest)
     assert command is not None
+    connection.cursor().executemany(INSERT, ROWS)
     done = psql(*command[1].split(), cwd=INSPECT.parents[1])
     assert done.stderr == ""
     assert undated(done.stdout) == undated("\n".join(sample(path)))

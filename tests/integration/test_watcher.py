@@ -53,9 +53,6 @@ def logged(caplog: Caplog, level: int = logging.WARNING) -> list[str]:
     return [record.getMessage() for record in records if record.levelno >= level]
 
 
-# -- what is followed ----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("statement", CHANGES)
 def test_process_follows_change(
     database_url: str, connection: Connection, repository: Repository, statement: str
@@ -110,9 +107,6 @@ def test_resync_tries_failed_plugins_again(service: Service, database_url: str, 
         service["a"].then.clear()
         assert wait_until(lambda: service.enabled == {"a"})
         assert not syncs(service)[0]["retry_failed"]
-
-
-# -- where nothing is heard ----------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -185,9 +179,6 @@ def test_watcher_says_that_table_hides_another(
     assert re.match("plugin_config is not in order: .* hides the one in 'hidden'", message)
 
 
-# -- what it cannot read -------------------------------------------------------------------------
-
-
 TROUBLE = {
     "role may not": ("REVOKE SELECT ON plugin_config FROM {}", "GRANT SELECT ON plugin_config TO {}"),
     "plugin-store migrate": ("ALTER TABLE plugin_config RENAME TO gone", "ALTER TABLE gone RENAME TO plugin_config"),
@@ -232,9 +223,6 @@ def test_watcher_logs_each_lost_connection_once(
     assert again == "following plugin_config again"
     assert str(conninfo_to_dict(database_url)["password"]) not in caplog.text
     assert not any(record.exc_info for record in caplog.records)
-
-
-# -- start and stop ------------------------------------------------------------------------------
 
 
 def test_watcher_runs_once_and_starts_again(database_url: str, service: Service, repository: Repository) -> None:

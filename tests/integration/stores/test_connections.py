@@ -11,7 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from inspect import signature
 from threading import Event, Timer
@@ -22,7 +22,7 @@ import pytest
 from methods import METHODS
 from psycopg.pq import Trace, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
-from recorder import until
+from recorder import rows, until
 from relay import Relay
 from servers import Server
 
@@ -45,14 +45,9 @@ def end_sessions(connection: Connection) -> None:
         connection.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
 
-def names(store: PluginConfigRepository) -> list[str]:
-    return [row.plugin_name for row in store.get_all()]
-
-
 def call_each_method(store: PluginConfigRepository) -> None:
     for call in METHODS.values():
-        version = store.save("analytics", "enabled").updated_at
-        call(store, version)
+        call(store, store.save("analytics", "enabled").updated_at)
 
 
 def test_callers_encoding_limits_what_is_stored(database_url: str) -> None:
@@ -85,12 +80,12 @@ def test_connection_keeps_callers_transaction_and_preparing(database_url: str, c
         with own.transaction(force_rollback=True):
             repository.save("c", "enabled")
         for _ in range(10):
-            assert names(repository) == ["a"]
+            assert list(rows(repository)) == ["a"]
         assert own.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
         assert own.info.transaction_status is TransactionStatus.INTRANS
-        assert names(PluginConfigRepository(connection)) == []
+        assert list(rows(PluginConfigRepository(connection))) == []
         own.commit()
-        assert names(PluginConfigRepository(connection)) == ["a"]
+        assert list(rows(PluginConfigRepository(connection))) == ["a"]
 
 
 POOLS: dict[str, dict[str, Any]] = {
@@ -173,12 +168,12 @@ def test_transaction_stores_all_or_none(any_repository: PluginConfigRepository, 
     with any_repository.transaction() as inside:
         inside.save("a", "enabled")
         inside.save("b", "enabled")
-        assert names(PluginConfigRepository(connection)) == []
+        assert list(rows(PluginConfigRepository(connection))) == []
     with suppress(KeyError), any_repository.transaction() as inside:
         inside.save("c", "enabled")
         raise KeyError
     any_repository.save("d", "enabled")
-    assert names(PluginConfigRepository(connection)) == ["a", "b", "d"]
+    assert list(rows(PluginConfigRepository(connection))) == ["a", "b", "d"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="psycopg traces a connection on Linux only")
@@ -260,33 +255,24 @@ def test_open_refuses_impossible_sizes(sizes: tuple[int, int]) -> None:
 
 def test_waiting_calls_get_connections_in_turn(database_url: str) -> None:
     stop = Event()
-    with (
-        PluginConfigRepository.open(database_url, max_size=2, timeout=5) as repository,
-        ThreadPoolExecutor(2) as threads,
-    ):
+    with PluginConfigRepository.open(database_url, max_size=2, timeout=5) as repository:
 
         def hurry() -> None:
             while not stop.is_set():
                 repository.get_by_name("a")
 
-        busy = [threads.submit(hurry) for _ in range(2)]
-        try:
+        with ThreadPoolExecutor(2) as threads, ExitStack() as at_end:
+            at_end.callback(stop.set)
+            busy = [threads.submit(hurry) for _ in range(2)]
             for _ in range(20):
                 repository.get_by_name("b")
-        finally:
-            stop.set()
-        for thread in busy:
-            thread.result(10)
+        assert [thread.result() for thread in busy] == [None, None]
 
 
 def test_own_pool_prepares_at_once(database_url: str) -> None:
     sent: list[bytes] = []
-
-    def note(data: bytes) -> bytes:
-        sent.append(data)
-        return data
-
-    with Relay(database_url, note) as relay, PluginConfigRepository.open(relay.url) as repository:
+    relays = Relay(database_url, lambda data: sent.append(data) or data)
+    with relays as relay, PluginConfigRepository.open(relay.url) as repository:
         repository.get_all()
     assert b"_pg3_0\0-- " in b"".join(sent)  # psycopg's name of a prepared statement
 

@@ -70,8 +70,7 @@ def test_role_is_told_which_rights_it_lacks(database_url: str, connection: Conne
             repository.save("analytics", "enabled")
         connection.execute(f"GRANT INSERT, UPDATE, DELETE ON plugin_config TO {role}".encode())
         for call in METHODS.values():
-            version = repository.save("analytics", "enabled").updated_at
-            call(repository, version)
+            call(repository, repository.save("analytics", "enabled").updated_at)
 
 
 @pytest.mark.parametrize("policy", ["SELECT", "CREATE POLICY some_rows ON plugin_config USING (plugin_name = 'b')"])

@@ -13,17 +13,12 @@ from plugin_store import PluginConfigRepository
 INSPECT = Path(__file__).parents[2] / "sql" / "inspect"
 FILES = sorted(INSPECT.iterdir())
 
+MAIL = '{"api_key": {"$env": "MAIL_KEY"}, "server": {"hosts": ["a.example", "b.example"], "tags": {}}}'
 # The rows of the samples: name, status, config, hours since the row was made, and since it changed.
 ROWS = [
     ("Mail", "disabled", '{"token": "plain", "api_key": {"$env": 5}}', "72 hours", "48 hours"),
     ("analytics", "enabled", '{"window_minutes": 15}', "1 hour", "1 hour"),
-    (
-        "mail",
-        "enabled",
-        '{"api_key": {"$env": "MAIL_KEY"}, "server": {"hosts": ["a.example", "b.example"], "tags": {}}}',
-        "72 hours",
-        "2 hours",
-    ),
+    ("mail", "enabled", MAIL, "72 hours", "2 hours"),
 ]
 INSERT = """
     INSERT INTO plugin_config (plugin_name, status, config, created_at, updated_at)

@@ -59,6 +59,9 @@ def test_callers_encoding_limits_what_is_stored(database_url: str) -> None:
         with pytest.raises(StoreError, match="client_encoding has no '☃': connect with client_encoding=utf8"):
             repository.get_by_name("☃")
         assert repository.get_all() == [saved] and saved.config == {"é": ["ß", "\xc3\xa9"]}
+        connection.execute("SET client_encoding = 'SQL_ASCII'")
+        with pytest.raises(StoreError, match="client_encoding is SQL_ASCII"):
+            repository.get_all()
 
 
 def test_methods_work_in_pipeline_mode(connection: Connection) -> None:

@@ -2,24 +2,17 @@
 
 import pytest
 from flask import Flask
+from recorder import started
 
-from plugin_store import InvalidConfigError, PluginManager
+from plugin_store import InvalidConfigError
 from plugin_store.demo.service import AnalyticsPlugin
 from plugin_store.flask import init_app
 
 
-@pytest.fixture
-def manager() -> PluginManager:
-    manager = PluginManager()
-    manager.register_plugin(AnalyticsPlugin())
-    manager.initialize_plugin("analytics", {"window_minutes": 5})
+def test_sessions_are_addresses_seen_while_enabled() -> None:
+    manager = started(None, AnalyticsPlugin(), window_minutes=5)
     manager.enable_plugin("analytics")
-    return manager
-
-
-def test_sessions_are_addresses_seen_while_enabled(manager: PluginManager) -> None:
-    app = Flask(__name__)
-    init_app(app, manager)
+    init_app(app := Flask(__name__), manager)
 
     def count(address: str) -> object:
         path = "/api/v1/plugins/analytics/active-sessions"
@@ -34,6 +27,7 @@ def test_sessions_are_addresses_seen_while_enabled(manager: PluginManager) -> No
 
 
 @pytest.mark.parametrize("minutes", [0, True, "5", None])
-def test_window_must_be_a_positive_number(manager: PluginManager, minutes: object) -> None:
+def test_window_must_be_positive_number(minutes: object) -> None:
+    manager = started(None, AnalyticsPlugin(), window_minutes=5)
     with pytest.raises(InvalidConfigError, match="window_minutes must be a number above 0"):
         manager.save_config("analytics", {"window_minutes": minutes})

@@ -222,15 +222,12 @@ def test_url_follows_its_plugin_without_restart(path: str, method: str, status: 
     assert (before, running, status_now()) == (404, status, 404)
 
 
-def test_enabled_blueprint_runs_its_own_hooks() -> None:
+def test_enabled_blueprint_answers_as_in_flask() -> None:
     log: list[str] = []
     client = client_of(enabled(Plugin("mail", blueprint_of(log=log))))
     assert client.get("/view").text == "mail.view"
     assert log == ["url_value_preprocessor", "before_request", "view", "after_request", "teardown_request"]
-
-
-def test_wrong_method_of_enabled_plugin_is_refused() -> None:
-    response = client_of(enabled(Plugin("mail", blueprint_of()))).post("/view")
+    response = client.post("/view")
     assert (response.status_code, set(response.allow)) == (405, {"GET", "HEAD", "OPTIONS"})
 
 
@@ -243,7 +240,7 @@ def test_url_is_hidden_while_plugin_is_in_error() -> None:
 
 
 # To a catch-all route, a second slash is a part of the path, whether the plugin is enabled or not.
-@pytest.mark.parametrize("path", [path for path in PATHS if not path.startswith("//")])
+@pytest.mark.parametrize("path", [path for path in PATHS if path != "//view"])
 def test_catch_all_route_does_not_take_over(path: str) -> None:
     app = Flask("service")
     app.add_url_rule("/<path:rest>", "page", lambda rest: f"page {rest}")
@@ -293,8 +290,9 @@ def test_plugins_hide_their_urls_independently() -> None:
 
 def test_shared_blueprint_is_hidden_per_app() -> None:
     blueprint = blueprint_of()
-    clients = [client_of(kind(Plugin("mail", blueprint))) for kind in (enabled, lambda plugin: started(None, plugin))]
-    assert [client.get("/view").status_code for client in clients] == [200, 404]
+    running = client_of(enabled(Plugin("mail", blueprint)))
+    stopped = client_of(started(None, Plugin("mail", blueprint)))
+    assert [client.get("/view").status_code for client in (running, stopped)] == [200, 404]
 
 
 def test_url_on_host_is_hidden() -> None:
@@ -309,17 +307,17 @@ def test_url_on_host_is_hidden() -> None:
     assert [client.get(url).status_code for url in urls] == [308, 200, 308, 200]
 
 
-@pytest.mark.parametrize("path", ["/folder", "/folder/"])
-def test_url_below_mount_point_is_hidden(path: str) -> None:
+def test_url_below_mount_point_is_hidden() -> None:
     client = client_of(manager := disabled_mail())
-    environ = {"SCRIPT_NAME": "/mounted", "PATH_INFO": f"/mail{path}"}
-    assert client.get("/", environ_overrides=environ).status_code == 404
+
+    def statuses() -> list[int]:
+        environs = [{"SCRIPT_NAME": "/mounted", "PATH_INFO": f"/mail/folder{end}"} for end in ("", "/")]
+        return [client.get("/", environ_overrides=environ).status_code for environ in environs]
+
+    assert statuses() == [404, 404]
     manager.enable_plugin("mail")
-    assert client.get("/", environ_overrides=environ).status_code in (200, 308)
-
-
-def test_url_for_builds_url_of_disabled_plugin() -> None:
-    client = client_of(disabled_mail())
+    assert statuses() == [308, 200]
+    manager.disable_plugin("mail")
     with client.application.test_request_context("/"):
         assert client.application.url_for("mail.item", number=7) == "/mail/item/7"
 

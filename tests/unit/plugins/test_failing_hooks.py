@@ -139,11 +139,9 @@ def test_failed_event_has_reason() -> None:
     reasons: list[str] = []
     manager.event_dispatcher.add_listener("plugin.failed", lambda event: reasons.append(event.data["reason"]))
     mail.fail("on_enable", error=MuteError())
-    with pytest.raises(MuteError):
-        manager.enable_plugin("mail")
-    (reason,) = reasons
-    assert reason.startswith("on_enable raised") and "MuteError" in reason
-    assert manager.last_report.failed == {"mail": reason}
+    manager.enable_defaults("mail")
+    assert reasons[0].startswith("on_enable raised") and "MuteError" in reasons[0]
+    assert manager.last_report.failed == {"mail": reasons[0]}
 
 
 @pytest.mark.parametrize("error", [StoreUnavailableError, SystemExit, KeyboardInterrupt])

@@ -27,6 +27,7 @@ def test_register_and_initialize_make_plugin_known() -> None:
     assert mail.status is PluginStatus.DISCOVERED
     manager.register_plugin(mail)
     assert manager.get_plugin("mail") is mail and manager.get_all_plugins() == [mail]
+    assert manager.get_plugin("absent") is None and not manager.is_enabled("absent")
     assert mail.status is PluginStatus.REGISTERED
     manager.initialize_plugin("mail", {"port": 25})
     assert (mail.status, mail._config) == (PluginStatus.INITIALIZED, {"port": 25})
@@ -100,9 +101,7 @@ def test_register_plugin_refuses_async_object_as_hook(hook: Any) -> None:
 
 def test_metadata_may_be_property() -> None:
     class Computed(BasePlugin):
-        @property
-        def metadata(self) -> PluginMetadata:  # type: ignore[override]
-            return PluginMetadata("computed", "1.0.0", "Ada", "Makes its metadata anew.")
+        metadata = property(lambda self: PluginMetadata("computed", "1.0.0", "Ada", "Anew.", None))  # type: ignore
 
     manager = started(None, Computed())
     manager.enable_plugin("computed")
@@ -175,10 +174,6 @@ def test_method_raises_when_plugin_is_not_found(method: str) -> None:
     config = [{}] if method.endswith("_config") else []
     with pytest.raises(ValueError, match="Plugin 'absent' not found: registered are 'mail'"):
         getattr(started(None, Mail()), method)("absent", *config)
-
-
-def test_getters_answer_for_unknown_plugin() -> None:
-    assert (PluginManager().get_plugin("absent"), PluginManager().is_enabled("absent")) == (None, False)
 
 
 def test_getters_of_enabled_plugins_keep_order_of_registration() -> None:

@@ -137,7 +137,7 @@ def test_sync_leaves_process_as_fresh_one(caplog: pytest.LogCaptureFixture) -> N
     for seed in range(200):
         print(f"life {seed}:")
         life = Life(Random(seed))
-        for _ in range(2 + seed // 5):
+        for _ in range(2 + seed // 10):
             life.one_step()
             life.check()
             if life.random.random() < 0.2:

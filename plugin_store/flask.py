@@ -11,14 +11,14 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import click
-from flask import Flask, Request, current_app, json
+from flask import Flask, Request, current_app
 from flask.cli import AppGroup
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.routing import MapAdapter, RequestRedirect
 
 from . import errors
 from .cli import verbs
-from .cli.output import open_streams, printable, progress
+from .cli.output import as_json, open_streams, printable, progress, write
 from .plugins.manager import PluginManager
 from .stores.conninfo import masked
 from .stores.model import DISABLED, ENABLED, PluginConfigStore
@@ -154,7 +154,7 @@ def config() -> None:
 def get(name: str) -> None:
     """Print a plugin's stored config as JSON, without the code's defaults."""
     with _opened(name) as (_, store):
-        click.echo(json.dumps(verbs.existing(store, name).config, indent=2))
+        write(as_json(verbs.existing(store, name).config))
 
 
 # The setting lets a negative number be a value: otherwise click takes it for an option.
@@ -165,7 +165,7 @@ def set_(name: str, key: str, value: str) -> None:
         parsed = verbs.parse_value(verbs.given_text(value))
         _check(manager, store, name, {key: parsed})
         notes = verbs.set_key(store, name, key, parsed, create=True)
-    click.echo("\n".join([f"{name}: {key} is set", *notes]))
+    write("\n".join([f"{name}: {key} is set", *notes, ""]))
 
 
 @contextmanager
@@ -189,4 +189,4 @@ def _check(manager: PluginManager, store: PluginConfigStore, name: str, changes:
 
 
 def _show(plugin: Any, status: str) -> None:
-    click.echo(f"{plugin.metadata.name} ({plugin.metadata.version}) — {status.upper()}")
+    write(f"{plugin.metadata.name} ({plugin.metadata.version}) — {status.upper()}\n")

@@ -93,6 +93,13 @@ def test_full_stream_leaves_the_status(shell: Run, mail: PluginConfigRepository,
     assert shell(f"store {line}/dev/full").returncode == status
 
 
+@needs_full_disk
+def test_flask_command_names_full_disk(shell: Run) -> None:
+    done = shell(f'"{sys.executable}" -m flask --app plugin_store.demo plugins list >/dev/full')
+    assert (done.returncode, "Error: cannot write the output" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+
+
 def test_closed_pipe_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:
     for line, status in (("config get mail", 0), ("list", 0), ("diff $EMPTY --show-values", 1)):
         done = shell(f"{{ store {line}; echo $? >&2; }} | head -c 1 >/dev/null")

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from threading import Barrier, Thread
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 from recorder import raising
@@ -144,11 +145,8 @@ def test_threads_may_add_and_remove_listeners() -> None:
             dispatcher.dispatch(Event("e"))
             dispatcher.remove_listener("e", seen.append)
 
-    threads = [Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8), timeout=60))
     assert [each.priority for each in dispatcher.get_listeners("e")] == [EventPriority.LOW] * 160
 
 

@@ -46,26 +46,18 @@ def retry(manager: PluginManager, plugin: Recorder) -> None:
 
 
 @each_error
-def test_enable_plugin_stores_nothing_when_on_enable_raises(error: type[BaseException]) -> None:
+@pytest.mark.parametrize("hook", ["on_enable", "on_disable"])
+def test_only_disable_plugin_stores_when_hook_raises(hook: str, error: type[BaseException]) -> None:
     manager = started(None, base := Recorder("base"))
-    events = events_of(manager)
-    base.fail("on_enable", error=error())
-    with pytest.raises(error):
+    if hook == "on_disable":
         manager.enable_plugin("base")
-    assert (base.status, rows(manager.store), events) == (ERROR, {}, [("failed", "base")])
-    retry(manager, base)
-
-
-@each_error
-def test_disable_plugin_stores_when_on_disable_raises(error: type[BaseException]) -> None:
-    manager = started(None, base := Recorder("base"))
-    manager.enable_plugin("base")
     events = events_of(manager)
-    base.fail("on_disable", error=error())
+    base.fail(hook, error=error())
     with pytest.raises(error):
-        manager.disable_plugin("base")
-    assert (base.status, rows(manager.store)["base"][0]) == (ERROR, "disabled")
-    assert events == [("disabled", "base"), ("failed", "base")]
+        (manager.enable_plugin if hook == "on_enable" else manager.disable_plugin)("base")
+    stopped = hook == "on_disable"
+    assert (base.status, rows(manager.store)) == (ERROR, {"base": ("disabled", {})} if stopped else {})
+    assert events == [("disabled", "base")] * stopped + [("failed", "base")]
     retry(manager, base)
 
 

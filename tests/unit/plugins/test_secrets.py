@@ -72,7 +72,6 @@ def test_get_config_reads_secret_file(tmp_path: Path, content: bytes, secret: st
     [
         ({"$env": "ABSENT"}, "needs the environment variable 'ABSENT'"),
         ({"$file": "/absent/file"}, "needs the file '/absent/file', which cannot be read: No such file"),
-        ({"$file": "/dev/null"}, "is not a regular file"),
         ({"$file": "/"}, "needs the file '/', which cannot be read"),
         ({"$env": "MAIL_PASSWORD", "$file": "x"}, "is not a reference"),
         ({"$env": "MAIL_PASSWORD", "more": 1}, "is not a reference"),
@@ -85,16 +84,14 @@ def test_get_config_names_reference_that_cannot_be_read(reference: dict[str, Any
     assert error.startswith("plugin 'mail': config.login.password[0] ") and problem in error
 
 
-def test_secret_file_is_not_shown_when_undecodable(tmp_path: Path) -> None:
-    (tmp_path / "secret").write_bytes(b"walnut\xff")
-    error = error_from({"$file": str(tmp_path / "secret")})
+def test_secret_file_may_be_unusable(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_bytes(b"walnut\xff")
+    error = error_from({"$file": str(path)})
     assert "not text in UTF-8" in error and "walnut" not in error
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no FIFOs here")
-def test_secret_fifo_does_not_block(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "fifo")
-    assert "not a regular file" in error_from({"$file": str(tmp_path / "fifo")})
+    path.unlink()
+    os.mkfifo(path)
+    assert "not a regular file" in error_from({"$file": str(path)})  # and it does not block
 
 
 def test_plugin_starts_when_its_secret_appears(monkeypatch: pytest.MonkeyPatch) -> None:

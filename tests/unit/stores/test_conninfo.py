@@ -18,23 +18,16 @@ SECRET = "s3cr3t-Pa55"
 # What people write, and forget to percent-encode. {} is where the password stands.
 UNREADABLE = [
     "postgresql://user:{}@x@host/db",
-    "postgresql://user:x@{}@host/db",
-    "postgresql://user:x/{}@host/db",
     "postgresql://user:x?{}@host/db",
     "postgresql://user:{}%zz@host/db",
     "postgresql://user:{}",
-    "postgresql://host:{}/db",
     "postgresql://user:{}@[host/db",
     "postgresql://host/db?password={}&unknown=1",
-    "postgresql:user:{}@host/db",
     "{}://host/db",
     "mysql://user:{}@host/db",
-    "DATABASE_URL=postgresql://user:{}@host/db",
     "host=host password='{}",
     "host=host pass word={}",
-    "host=host port={}",
     "host=host dbname=postgresql://me:{}@host/x",
-    "host=me:{}@host",
     "{}",
     "postgresql://user:{}\udcff@host/db",
 ]
@@ -74,7 +67,7 @@ def test_conninfo_takes_libpqs_form() -> None:
 
 @pytest.mark.parametrize("nothing", [None, b"", 5432])
 def test_conninfo_must_be_text(nothing: Any) -> None:
-    with pytest.raises(InvalidDatabaseURLError, match=r"must be a str, not .*: is the variable set"):
+    with pytest.raises(InvalidDatabaseURLError, match=r"must be a str, not .*: is its environment variable set"):
         checked_conninfo(nothing)
 
 

@@ -1,4 +1,4 @@
-"""What the pages show is what happens: programs and commands run, and links lead somewhere."""
+"""What the pages show is what happens: programs and commands run."""
 
 from __future__ import annotations
 
@@ -13,21 +13,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-
-ROOT = Path(__file__).parents[2]
-FOLDERS = (ROOT, *(ROOT / name for name in ("plugin_store", "sql", "migrations", "tests", "tests/benchmarks")))
-PAGES = [str(page.relative_to(ROOT)) for folder in FOLDERS for page in sorted(folder.glob("*.md"))]
-RECIPES = [path.read_text(encoding="utf-8") for path in (ROOT / "tests/system/recipes").rglob("*.py")]
-
-
-def text_of(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def blocks(text: str, language: str) -> list[str]:
-    """Return the blocks in this language, without their indentation."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", text, flags=re.MULTILINE | re.DOTALL)
-    return [re.sub(rf"^{indent}", "", block, flags=re.MULTILINE) for indent, block in found]
+from pages import ROOT, blocks, recipe_blocks, text_of
 
 
 @pytest.fixture
@@ -67,36 +53,6 @@ def test_first_program_prints_what_readme_shows(commands: dict[str, str], tmp_pa
     assert printed == shown
 
 
-def test_ci_runs_test_command_of_readme() -> None:
-    (command,) = (block for block in blocks(text_of("README.md"), "sh") if "tox" in block)
-    assert command in text_of(".ci/run")
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
-        file, _, anchor = target.partition("#")
-        if not file.startswith("https:"):
-            linked = (ROOT / page).parent / file if file else ROOT / page
-            assert linked.exists(), target
-            if anchor:
-                headings = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), flags=re.MULTILINE)
-                assert anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_files_and_tests_that_page_names_exist(page: str) -> None:
-    for path, name in re.findall(r"`((?:plugin_store|sql|migrations|tests)/[\w./-]*)(?:::(\w+))?`", text_of(page)):
-        assert (ROOT / path).exists(), path
-        assert not name or f"def {name}(" in text_of(path), name
-
-
-def test_readme_is_short() -> None:
-    lines = text_of("README.md").splitlines()
-    assert len(lines) <= 160
-    assert not [line for line in lines if len(line) > 100 and not line.startswith("|")]
-
-
 @pytest.fixture
 def database(database_url: str, connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
     """The URL of a migrated database with the rows that the pages name, and a prefix for roles, which are dropped."""
@@ -132,20 +88,3 @@ def test_guide_programs_run(database_url: str, commands: dict[str, str], tmp_pat
     start = "import os\nfrom plugin_store import PluginManager\nmanager = PluginManager()\n"
     (tmp_path / "guide.py").write_text("\n".join([start, *programs]), encoding="utf-8")
     run("python guide.py", tmp_path, commands | {"DATABASE_URL": database_url})
-
-
-def test_guide_recipes_are_parts_of_tested_programs() -> None:
-    for block in recipe_blocks():
-        lines = [line.strip() for line in block.splitlines() if line.strip()]
-        assert any(is_excerpt(lines, recipe) for recipe in RECIPES), block
-
-
-def recipe_blocks() -> list[str]:
-    section = text_of("plugin_store/README.md").split("## Recipes")[1].split("\n## ")[0]
-    return blocks(section, "python")
-
-
-def is_excerpt(lines: list[str], program: str) -> bool:
-    """Return whether the program has these lines in this order. In the excerpt, ``...`` stands for more."""
-    rest = iter(line.strip() for line in program.splitlines())
-    return all(any(line.startswith(wanted.removesuffix("...").strip()) for line in rest) for wanted in lines)

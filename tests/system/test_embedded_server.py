@@ -71,10 +71,17 @@ def is_running(pid: int) -> bool:
 def test_server_answers_whatever_the_environment(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
     (place / "closed").mkdir(mode=0o700)  # the user that the server has as root may not read it
     monkeypatch.setenv("PATH", f"{place / 'closed'}:{os.environ['PATH']}")
-    for variable in ("PGPORT", "PGDATA", "PGUSER", "PGHOST"):
+    for variable in ("PGPORT", "PGDATA", "PGUSER", "PGHOST", "CALLERS_SECRET"):
         monkeypatch.setenv(variable, "1")
     with EmbeddedPostgres() as server:
         assert value(server.url, "select 'Ä' || current_user") == f"Ä{server.user}"
+        if sys.platform == "linux":
+            shown = Path(f"/proc/{postmaster(server.directory)}/environ").read_bytes()
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):  # the process has ended
+                    shown += process.read_bytes()
+            assert b"PATH=" in shown and b"CALLERS_SECRET" not in shown
+            assert server.password.encode() not in shown
 
 
 def test_server_keeps_out_others(server: EmbeddedPostgres) -> None:
@@ -104,18 +111,6 @@ def test_wheel_is_copied_when_nobody_cannot_enter(
     monkeypatch.syspath_prepend(tmp_path)
     with EmbeddedPostgres() as other:
         assert other.programs.is_relative_to(other.directory)
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_server_gets_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CALLERS_SECRET", "the caller's secret")
-    with EmbeddedPostgres() as server:
-        shown = Path(f"/proc/{postmaster(server.directory)}/environ").read_bytes()
-        for process in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):  # the process has ended
-                shown += process.read_bytes()
-        assert b"PATH=" in shown and b"CALLERS_SECRET" not in shown
-        assert server.password.encode() not in shown
 
 
 def test_stop_leaves_no_process_and_no_file(place: Path) -> None:

@@ -58,8 +58,8 @@ def flask(tmp_path: Path, database_url: str) -> FlaskCommand:
 def test_switch_holds_in_new_processes(flask: FlaskCommand, connection: psycopg.Connection[Any]) -> None:
     assert flask("plugins", "enable", "mail") == (0, "mail (2.1.0) — ENABLED\n", "")
     assert flask("plugins", "list")[:2] == (0, "mail (2.1.0) — ENABLED\n")
-    disabled = flask("plugins", "disable", "mail", PYTHONIOENCODING="latin-1")
-    assert disabled[:2] == (0, "mail (2.1.0) \\u2014 DISABLED\n")
+    assert flask("plugins", "disable", "mail", PYTHONIOENCODING="latin-1")[1] == "mail (2.1.0) — DISABLED\n"
+    assert flask("--help")[1].count("\n  plugins ") == 1
     assert connection.execute("SELECT plugin_name, status FROM plugin_config").fetchall() == [("mail", "disabled")]
 
 
@@ -69,7 +69,3 @@ def test_unusable_database_is_one_error_line(flask: FlaskCommand, empty_url: str
         status, output, error = flask("plugins", "list", DATABASE_URL=url)
         assert (status, output, error.count("\n")) == (1, "", 1)
         assert error.startswith("Error: ") and said in error and "pa55word" not in error
-
-
-def test_flask_lists_its_command_once(flask: FlaskCommand) -> None:
-    assert flask("--help")[1].count("\n  plugins ") == 1

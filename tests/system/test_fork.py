@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork()")
 each_fork = pytest.mark.parametrize("fork", ["os.fork", "ctypes.PyDLL(None).fork"], ids=["Python", "C"])
 
 PREAMBLE = """
-import atexit, ctypes, logging, os, signal, sys, threading
+import ctypes, logging, os, signal, sys, threading
 import psycopg
 from psycopg_pool import ConnectionPool
 from recorder import Recorder, Service, started
@@ -171,14 +171,6 @@ def test_memory_store_works_in_child(database_url: str, fork: str) -> None:
     thread.join(30)
     """
     assert run(program, database_url, fork) == []
-
-
-def test_open_repository_is_closed_at_exit(database_url: str) -> None:
-    program = """
-    repository = PluginConfigRepository.open(url)
-    atexit.register(lambda: say(repository.get_all()))  # runs before the repository is closed
-    """
-    assert run(program, database_url) == ["[]"]
 
 
 # -- managers -------------------------------------------------------------------------------------

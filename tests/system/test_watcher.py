@@ -15,8 +15,6 @@ from plugin_store.cli.migrate import migrate
 
 CHANGES = 100
 
-# -- workers --------------------------------------------------------------------------------------
-
 
 # As a person in psql would.
 TOGGLE = """
@@ -85,8 +83,6 @@ def test_watcher_polls_replica_and_listens_once_promoted(caplog: pytest.LogCaptu
         "polling plugin_config every 0.05 s: the server refuses LISTEN: cannot execute LISTEN during recovery"
     ]
 
-
-# -- signals and exits ----------------------------------------------------------------------------
 
 START = """
 import atexit, faulthandler, os, signal, threading, time

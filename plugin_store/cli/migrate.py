@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import glob
 import os
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,7 +18,7 @@ from plugin_store.stores.connections import connect, with_timeouts
 from plugin_store.stores.conninfo import checked_conninfo
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
-from plugin_store.stores.statements import folder, load_statement
+from plugin_store.stores.statements import folder, load_statement, migration_names
 
 USE_SCHEMA = load_statement("use_schema")
 APPLIED_MIGRATIONS = load_statement("applied_migrations")
@@ -59,10 +58,7 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
 
 def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str] | None:
     """Return the names of the migrations that are not applied, in order; None if the role may not read them."""
-    files = Path(folder("migrations")).glob("*.sql")
-    names = sorted(file.stem for file in files if not file.stem.endswith(".rollback"))
-    if not names:  # yoyo would silently apply nothing
-        raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
+    names = migration_names()
     try:
         with connection.transaction():
             connection.execute(USE_SCHEMA, {"schema": state.schema or state.creates_in})

@@ -41,7 +41,7 @@ def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...]) -> Any:
 
 def holds_secret(config: Mapping[str, Any], secret_keys: Iterable[str]) -> bool:
     """Return whether the config has a reference or a plain secret, so that an error may show a secret."""
-    return _has_reference(config) or any(is_plain(config.get(key)) for key in secret_keys)
+    return _has_reference(config) or bool(_plain_keys(config, secret_keys))
 
 
 def text_of(error: BaseException, *, secret: bool) -> str:
@@ -53,17 +53,16 @@ def text_of(error: BaseException, *, secret: bool) -> str:
 
 def without_plain_secrets(config: Mapping[str, Any], secret_keys: Iterable[str]) -> dict[str, Any]:
     """Return the config with ``***`` for plain values of secret keys."""
-    return {**config, **{key: "***" for key in secret_keys if is_plain(config.get(key))}}
+    return {**config, **dict.fromkeys(_plain_keys(config, secret_keys), "***")}
 
 
 def refuse_plain_secrets(plugin_name: str, config: Mapping[str, Any], secret_keys: Iterable[str]) -> None:
     """Raise InvalidConfigError if the config has a plain value under one of the secret keys."""
-    for key in secret_keys:
-        if is_plain(config.get(key)):
-            raise InvalidConfigError(
-                f"plugin {plugin_name!r}: config.{key} is secret, so a plain value is not stored: put it into an "
-                f'environment variable or a file, and store {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}'
-            )
+    for key in _plain_keys(config, secret_keys):
+        raise InvalidConfigError(
+            f"plugin {plugin_name!r}: config.{key} is secret, so a plain value is not stored: put it into an "
+            f'environment variable or a file, and store {{"{ENV}": "NAME"}} or {{"{FILE}": "PATH"}}'
+        )
 
 
 def is_plain(value: Any) -> bool:
@@ -73,6 +72,10 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return any(map(is_plain, value))
     return value is not None
+
+
+def _plain_keys(config: Mapping[str, Any], secret_keys: Iterable[str]) -> list[str]:
+    return [key for key in secret_keys if is_plain(config.get(key))]
 
 
 def _has_reference(value: Any) -> bool:

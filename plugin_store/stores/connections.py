@@ -57,7 +57,7 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
     ``wait_seconds``, then raises StoreUnavailableError. If the conninfo cannot be read, raises InvalidDatabaseURLError.
     """
     conninfo = with_timeouts(checked_conninfo(conninfo))
-    end, delay = time.monotonic() + wait_seconds, 0.05
+    end, delay = time.monotonic() + wait_seconds, 0.0
     while True:
         try:
             return _connect(conninfo, application_name)
@@ -65,10 +65,10 @@ def connect(conninfo: str, application_name: str = "plugin_store", *, wait_secon
             left = end - time.monotonic()
             if not left > 0:  # also if wait_seconds is NaN
                 raise
-            if delay == 0.05:
+            if not delay:
                 logger.warning("waiting up to %g s for the database: %s", wait_seconds, exc)
+        delay = min(2 * delay or 0.05, 1.0)
         time.sleep(min(delay, left))
-        delay = min(2 * delay, 1.0)
 
 
 def with_timeouts(conninfo: str) -> str:

@@ -24,39 +24,45 @@ class translated_errors:  # noqa: N801  (used like a function, as contextlib's a
 _UNAVAILABLE = ("08", "57P", "53300", "25P03", "25P04")
 
 _PREPARED = (
+    StoreError,
     "the connection does not keep its prepared statements",
     "if a connection pooler is in between, prepare nothing: ConnectionPool(…, kwargs={'prepare_threshold': None})",
 )
 _LOCKED = (
+    StoreError,
     "the statement took too long",
     "usually another transaction holds a lock: end that one (see pg_stat_activity), then repeat the call",
 )
-_REPEAT = ("the database refused", "nothing was changed, so repeat the call")
-# Maps SQLSTATE prefixes (PostgreSQL manual, appendix A) to what happened and what to do. The first match counts.
-_ADVICE = {
+# Maps SQLSTATE prefixes (PostgreSQL manual, appendix A) to an error, what happened and the cure. The first match counts.
+_ADVICE: dict[str, tuple[type[StoreError], str, str]] = {
     "42P05": _PREPARED,
     "26000": _PREPARED,
     "55P03": _LOCKED,
     "57014": _LOCKED,
-    "40": _REPEAT,
-    "0A000": ("the database refused", "if the table was altered just now, repeat the call"),
+    "40": (StoreError, "the database refused", "nothing was changed, so repeat the call"),
+    "0A000": (StoreError, "the database refused", "if the table was altered just now, repeat the call"),
     "25006": (
+        StoreError,
         "the database takes no writes here",
         "connect to the primary, for example with target_session_attrs=read-write",
     ),
     "42501": (
+        StoreError,
         "the database role may not do this",
         "to read it needs SELECT on all columns of plugin_config, to write INSERT, UPDATE and DELETE too: see "
         "sql/recipes/grants.sql",
+    ),
+    # Our statements set every column without a default.
+    "23502": (SchemaError, "the table plugin_config is newer than this plugin_store", "update plugin_store"),
+    "42": (
+        SchemaError,
+        "the table plugin_config is out of date, or missing from the search_path, or the role may not use its schema",
+        "run `plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`",
     ),
 }
 _ROW_SECURITY = (
     "row-level security on plugin_config applies to this role, and hidden rows would look deleted: disable it for the "
     "table, or give the role BYPASSRLS; keep tenants apart by schemas"
-)
-_OUT_OF_DATE = (
-    "the table plugin_config is out of date, or missing from the search_path, or the role may not use its schema: "
-    "{}; run `plugin-store migrate` or `yoyo apply -d postgresql+psycopg://… package:plugin_store:migrations`"
 )
 
 
@@ -77,13 +83,9 @@ def translate(exc: psycopg.Error) -> StoreError:
     # Our statements divide by zero if row-level security applies. The same error in a function has a context.
     if (state == "22012" and exc.diag.context is None) or (state == "42501" and "row-level security" in reason):
         return StoreError(_ROW_SECURITY)
-    if state == "23502":  # our statements set every column without a default
-        return SchemaError(f"the table plugin_config is newer than this plugin_store: {reason}; update plugin_store")
-    for prefix, (happened, cure) in _ADVICE.items():
+    for prefix, (error, happened, cure) in _ADVICE.items():
         if state.startswith(prefix):
-            return StoreError(f"{happened}: {reason}; {cure}")
-    if state.startswith("42"):
-        return SchemaError(_OUT_OF_DATE.format(reason))
+            return error(f"{happened}: {reason}; {cure}")
     if not state and isinstance(exc, psycopg.DataError):
         return StoreError(f"Python cannot read a row of plugin_config: {reason}; `plugin-store migrate` names the rows")
     return StoreError(f"the database refused: {reason}")

@@ -13,7 +13,7 @@ from plugin_store.errors import ConflictError
 
 from .model import DISABLED, ENABLED, PluginConfig
 from .per_process import PerProcess
-from .validation import check_name, check_status, checked_changes, checked_config, checked_many, copy_json, same_json
+from .validation import check_name, checked_changes, checked_config, checked_many, checked_row, copy_json, same_json
 
 
 class InMemoryPluginConfigStore:
@@ -45,9 +45,7 @@ class InMemoryPluginConfigStore:
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status. Merge ``config`` over its stored config."""
-        check_name(plugin_name)
-        check_status(plugin_name, status)
-        checked = checked_config(plugin_name, {} if config is None else config)
+        checked = checked_row(plugin_name, status, config)
         with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked if row is None else row.config | checked)
@@ -77,9 +75,7 @@ class InMemoryPluginConfigStore:
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin unless it has a row. Return its row."""
-        check_name(plugin_name)
-        check_status(plugin_name, status)
-        checked = checked_config(plugin_name, {} if config is None else config)
+        checked = checked_row(plugin_name, status, config)
         with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked) if row is None else _copy(row)

@@ -19,7 +19,7 @@ from .model import PluginConfig
 from .own_pool import OwnPool
 from .statements import load_statement
 from .time_limit import Connection
-from .validation import check_name, check_status, checked_changes, checked_config, checked_many
+from .validation import check_name, checked_changes, checked_config, checked_many, checked_row
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -134,9 +134,7 @@ class PluginConfigRepository:
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status. Merge ``config`` over its stored config."""
-        check_name(plugin_name)
-        check_status(plugin_name, status)
-        checked = checked_config(plugin_name, {} if config is None else config)
+        checked = checked_row(plugin_name, status, config)
         return self._store(SAVE, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_config(
@@ -161,9 +159,7 @@ class PluginConfigRepository:
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin unless it has a row. Return its row."""
-        check_name(plugin_name)
-        check_status(plugin_name, status)
-        checked = checked_config(plugin_name, {} if config is None else config)
+        checked = checked_row(plugin_name, status, config)
         return self._store(ADD, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:

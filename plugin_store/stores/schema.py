@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 
 from .driver_errors import translated_errors
-from .statements import folder, load_statement
+from .statements import folder, load_statement, migration_names
 
 INSPECT_SCHEMA = load_statement("inspect_schema")
 OLDEST_SERVER = 140000
@@ -92,9 +92,7 @@ def repair_schema(connection: psycopg.Connection[Any]) -> None:
 
     The role must own the table. The table's schema must be the first of the search_path.
     """
-    migrations = folder("migrations")
-    names = [name for name in os.listdir(migrations) if name.endswith(".sql") and not name.endswith(".rollback.sql")]
     with translated_errors(), connection.transaction():
-        for name in sorted(names):
-            with open(os.path.join(migrations, name), "rb") as file:
+        for name in migration_names():
+            with open(os.path.join(folder("migrations"), f"{name}.sql"), "rb") as file:
                 connection.execute(file.read())

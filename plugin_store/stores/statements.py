@@ -26,6 +26,15 @@ def folder(name: str) -> str:
     return path
 
 
+def migration_names() -> list[str]:
+    """Return the names of the migrations in order. Raises InstallationError if there are none."""
+    files = sorted(os.listdir(folder("migrations")))
+    names = [name.removesuffix(".sql") for name in files if name.endswith(".sql") and ".rollback." not in name]
+    if not names:  # yoyo would silently apply nothing
+        raise InstallationError(f"no migrations in {folder('migrations')}: install plugin_store again")
+    return names
+
+
 def load_statement(name: str) -> LiteralString:
     """Return the SQL of ``sql/NAME.sql``.
 

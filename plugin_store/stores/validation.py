@@ -53,12 +53,15 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(config, dict):
         raise InvalidConfigError(f"plugin {plugin_name!r}: config must be a dict, not {type(config).__name__}")
-    try:
-        copy: dict[str, Any] = _checked(config)
-    except _UnstorableError as exc:
-        path = dotted(("config", *reversed(exc.path)))
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {path} {exc.problem}") from None
+    copy: dict[str, Any] = _checked(config, plugin_name, ("config",))
     return copy
+
+
+def checked_row(plugin_name: str, status: str, config: dict[str, Any] | None) -> dict[str, Any]:
+    """Check a row, and return a copy of its config: {} for None. Raises the errors of the checks above."""
+    check_name(plugin_name)
+    check_status(plugin_name, status)
+    return checked_config(plugin_name, {} if config is None else config)
 
 
 def checked_changes(
@@ -82,11 +85,10 @@ def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[s
     checked: dict[str, tuple[str, str, dict[str, Any]]] = {}
     for given in configs:
         name = given.plugin_name
-        check_name(name)
-        check_status(name, given.status)
+        config = checked_row(name, given.status, given.config)
         if name in checked:
             raise InvalidNameError(f"plugin {name!r} is given twice")
-        checked[name] = name, given.status, checked_config(name, given.config)
+        checked[name] = name, given.status, config
     return list(checked.values())
 
 
@@ -120,51 +122,31 @@ def dotted(path: tuple[str | int, ...]) -> str:
     )
 
 
-class _UnstorableError(Exception):
-    """Why a value cannot be stored, and its path. Each level appends its step, so the path is innermost first."""
-
-    def __init__(self, problem: str) -> None:
-        self.problem = problem
-        self.path: list[str | int] = []
-
-
-def _checked(value: Any, depth: int = 1) -> Any:
-    if isinstance(value, str):
-        if problem := _text_problem(value):
-            raise _UnstorableError(problem)
-        return value
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, int):
-        if value.bit_length() > MAX_INT_BITS:
-            raise _UnstorableError(f"is an integer of more than {MAX_INT_BITS} bits")
-        return value
-    if isinstance(value, float):
-        if not isfinite(value):
-            raise _UnstorableError(f"is {value!r}, which JSON does not have")
-        return int(value) if abs(value) >= FLOAT_AS_INT_FROM else value
-    if depth > MAX_DEPTH:
-        raise _UnstorableError(f"is nested deeper than {MAX_DEPTH} levels, or holds itself")
+def _checked(value: Any, plugin_name: str, path: tuple[str | int, ...]) -> Any:
+    if problem := _problem(value, depth=len(path)):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {dotted(path)} {problem}")
     if isinstance(value, dict):
-        for key in value:
-            if problem := _key_problem(key):
-                raise _UnstorableError(problem)
-    elif not isinstance(value, list):
-        raise _UnstorableError(f"is a {type(value).__name__}, which JSON does not have")
-    step: str | int = 0
-    try:
-        if isinstance(value, dict):
-            copy = {}
-            for step, item in value.items():
-                copy[step] = _checked(item, depth + 1)
-            return copy
-        items = []
-        for step, item in enumerate(value):  # noqa: B007  (for the handler below)
-            items.append(_checked(item, depth + 1))
-        return items
-    except _UnstorableError as exc:
-        exc.path.append(step)
-        raise
+        return {key: _checked(item, plugin_name, (*path, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_checked(item, plugin_name, (*path, index)) for index, item in enumerate(value)]
+    return int(value) if isinstance(value, float) and abs(value) >= FLOAT_AS_INT_FROM else value
+
+
+def _problem(value: Any, depth: int) -> str | None:
+    """Return why a value cannot be stored, whatever it holds. None if it can."""
+    if isinstance(value, str):
+        return _text_problem(value)
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return f"is an integer of more than {MAX_INT_BITS} bits" if value.bit_length() > MAX_INT_BITS else None
+    if isinstance(value, float):
+        return None if isfinite(value) else f"is {value!r}, which JSON does not have"
+    if depth > MAX_DEPTH:
+        return f"is nested deeper than {MAX_DEPTH} levels, or holds itself"
+    if isinstance(value, dict):
+        return next(filter(None, map(_key_problem, value)), None)
+    return None if isinstance(value, list) else f"is a {type(value).__name__}, which JSON does not have"
 
 
 def _key_problem(key: object) -> str | None:

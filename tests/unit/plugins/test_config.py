@@ -106,6 +106,10 @@ def test_hook_may_set_config() -> None:
     assert rows(manager.store) == {"mail": ("enabled", {"state": ["on"]})}
     manager.disable_plugin("mail")
     assert rows(manager.store) == {"mail": ("disabled", {"state": ["on", "off"]})}
+    mail.then = {"on_enable": lambda: mail.set_config("state", {1})}
+    with pytest.raises(InvalidConfigError, match="is a set"):
+        manager.enable_plugin("mail")
+    assert not manager.is_enabled("mail")
 
 
 def test_key_set_while_storing_stays_pending() -> None:

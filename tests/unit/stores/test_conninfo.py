@@ -27,6 +27,7 @@ UNREADABLE = [
     "mysql://user:{}@host/db",
     "host=host password='{}",
     "host=host pass word={}",
+    "host=host port={}",
     "host=host dbname=postgresql://me:{}@host/x",
     "{}",
     "postgresql://user:{}\udcff@host/db",

@@ -33,7 +33,7 @@ _LOCKED = (
     "the statement took too long",
     "usually another transaction holds a lock: end that one (see pg_stat_activity), then repeat the call",
 )
-# Maps SQLSTATE prefixes (PostgreSQL manual, appendix A) to an error, what happened and the cure. The first match counts.
+# Maps SQLSTATE prefixes (PostgreSQL manual, appendix A) to error, event and cure. The first match counts.
 _ADVICE: dict[str, tuple[type[StoreError], str, str]] = {
     "42P05": _PREPARED,
     "26000": _PREPARED,

@@ -134,7 +134,7 @@ def without_pending(config: Config) -> Config:
 
 def test_sync_leaves_process_as_fresh_one(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "plugin_store")
-    for seed in range(200):
+    for seed in range(150):
         print(f"life {seed}:")
         life = Life(Random(seed))
         for _ in range(2 + seed // 10):

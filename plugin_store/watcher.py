@@ -102,7 +102,7 @@ class TableFollower(Thread):
 
     def _follow(self, connection: LibraryConnection) -> None:
         """Sync when the connection is new, after notifications, and when a resync is due."""
-        store, resync_at, schema, rests = PluginConfigRepository(connection), 0.0, None, False
+        store, resync_at, schema, synced = PluginConfigRepository(connection), 0.0, None, False
         while not self.stopped:
             names, retry_failed, left = None, False, resync_at - time.monotonic()
             if left <= 0:
@@ -111,9 +111,10 @@ class TableFollower(Thread):
             elif self._polls:
                 list(connection.notifies(timeout=min(self._poll_seconds, left)))
             else:
-                heard = connection.notifies(timeout=REST_SECONDS if rests else left, stop_after=None if rests else 1)
+                # Right after a sync, collect what arrives while it rests. Else wait for the first announcement.
+                heard = connection.notifies(timeout=REST_SECONDS if synced else left, stop_after=None if synced else 1)
                 names = changed_plugins([notify.payload for notify in heard], schema)
-            if rests := names is None or bool(names):
+            if synced := names is None or bool(names):
                 self._sync(store=store, names=names, retry_failed=retry_failed)
                 if self._found and self._found != self._told:
                     polling = f"polling plugin_config every {self._poll_seconds:g} s"
@@ -126,7 +127,7 @@ class TableFollower(Thread):
     def _listen(self, connection: LibraryConnection) -> str | None:
         """Start to listen, and return the table's schema."""
         state = inspect_schema(connection)
-        found, polls = "; ".join(state.problems()), state.damaged
+        found, polls = "; ".join(state.problems()), state.damaged  # a damaged table may announce nothing
         if is_pooled(connection):
             connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
             found, polls = "a connection pooler is in front of the server", True
@@ -145,7 +146,7 @@ class PluginWatcher:
     ``conninfo`` is a libpq connection string or URL of the store's database. The watcher
     listens and reads on one connection of its own. It syncs when it starts, on every change that is committed, after
     every reconnection, and every ``resync_seconds``. LISTEN does not work behind a connection pooler, on a replica or
-    without the table's triggers. Then the watcher logs this once and syncs every ``poll_seconds``.
+    if the table is damaged. Then the watcher logs this once and syncs every ``poll_seconds``.
 
     Exceptions of hooks and listeners do not end it. While the database is away, it retries. Signal handlers and hooks
     may call its methods. After a fork by Python, it runs in the child too.
@@ -154,7 +155,7 @@ class PluginWatcher:
     def __init__(
         self, manager: PluginManager, conninfo: str = "", *, resync_seconds: float = 30.0, poll_seconds: float = 1.0
     ) -> None:
-        """Do not connect before ``start``. Raises InvalidDatabaseURLError if the conninfo cannot be read.
+        """Check the arguments. Raises InvalidDatabaseURLError if the conninfo cannot be read.
 
         Raises ValueError if a number of seconds is not above 0 and at most a day.
         """
@@ -166,7 +167,10 @@ class PluginWatcher:
         self._not_running = "the watcher is not started"
 
     def start(self) -> None:
-        """Start the thread, and return at once. If it runs, do nothing."""
+        """Start the thread, and return at once. If it runs, do nothing.
+
+        In a uWSGI master that forks in C, starts no thread.
+        """
         follower = TableFollower(self._conninfo, self._manager.sync, self._resync_seconds, self._poll_seconds)
         if _running.setdefault((self, os.getpid()), follower) is follower:
             atexit.register(self.stop)

@@ -196,15 +196,10 @@ def test_yoyo_host_migrates_beside_us(empty_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plugin", "config", "refused"),
-    [
-        ("Mail", {"host": "localhost"}, {"port": 0}),
-        ("Chat", {"room": "lobby"}, {"limit": 0}),
-        ("Chat", {"room": "lobby"}, {"unknown": 0}),
-    ],
+    ("plugin", "config", "refused"), [("Mail", {"host": "localhost"}, "port"), ("Chat", {"room": "lobby"}, "limit")]
 )
 def test_settings_have_declared_type(
-    plugin: str, config: dict[str, Any], refused: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    plugin: str, config: dict[str, Any], refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pydantic")
     monkeypatch.syspath_prepend(RECIPES)
@@ -213,7 +208,7 @@ def test_settings_have_declared_type(
     manager.enable_plugin(made.metadata.name)
     assert type(made.settings).__name__ == f"{plugin}Settings"
     with pytest.raises(InvalidConfigError):
-        manager.update_config(made.metadata.name, refused)
+        manager.update_config(made.metadata.name, {refused: 0})
 
 
 def test_prometheus_counts_changes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,8 @@ def run_pytest(folder: Path, program: str, *arguments: str, **environment: str) 
 
 
 def test_fixtures_run_on_an_embedded_server(tmp_path: Path) -> None:
-    program = example(plugin_store.testing.fixtures)
-    assert "2 passed" in run_pytest(tmp_path, program, PGPASSWORD="of another server", PGPORT="1")
+    env = {"PGPASSWORD": "of another server", "PGPORT": "1"}
+    assert "2 passed" in run_pytest(tmp_path, example(plugin_store.testing.fixtures), **env)
 
 
 @pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two processes"])
@@ -54,8 +54,8 @@ def test_rows_of_the_last_test_are_gone(plugin_store_url):
     url = server.url(server.maintenance_dbname)
     assert "3 passed" in run_pytest(tmp_path, program + again, *arguments, **{VARIABLE: url})
     with psycopg.connect(url) as connection:
-        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'plugin\\_store\\_test\\_%'")
-        assert left.fetchall() == []
+        left = "SELECT datname FROM pg_database WHERE datname LIKE 'plugin\\_store\\_test\\_%'"
+        assert connection.execute(left).fetchall() == []
 
 
 def test_contract_runs_on_a_store_of_your_own(tmp_path: Path) -> None:

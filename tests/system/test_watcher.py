@@ -13,9 +13,6 @@ from workers import PLUGINS, Crew, OwnServer, fresh_state, wait_until
 from plugin_store import PluginConfigRepository
 from plugin_store.cli.migrate import migrate
 
-CHANGES = 100
-
-
 # As a person in psql would.
 TOGGLE = """
     INSERT INTO plugin_config (plugin_name, status) VALUES (%(name)s, 'enabled')
@@ -28,7 +25,7 @@ def test_workers_follow_over_killed_sessions_and_restart() -> None:
     with OwnServer() as server:
         migrate(server.url)
         with Crew(server.url, 9) as crew:
-            for number in range(CHANGES):
+            for number in range(100):
                 with psycopg.connect(server.url, autocommit=True) as connection:
                     if number % 20 == 10:
                         assert wait_until(lambda: len(sessions(connection)) == 9), "they do not come back"
@@ -40,7 +37,7 @@ def test_workers_follow_over_killed_sessions_and_restart() -> None:
                         connection.execute("DELETE FROM plugin_config WHERE plugin_name = 'left'")
                     else:
                         crew.ask("change", number, worker=8)
-                if number == CHANGES // 2:
+                if number == 50:
                     server.stop()
                     assert crew.ask("change", number, worker=8) is False
                     server.start()

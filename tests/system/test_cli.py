@@ -84,19 +84,9 @@ def test_full_disk_is_an_error(shell: Run, mail: PluginConfigRepository, line: s
 
 
 @needs_full_disk
-@pytest.mark.parametrize(
-    ("line", "status"),
-    [("disable maul 2>", 1), ("delete mail 2>", 0), ("no-such-command 2>", 2), ("--help >", 1)],
-)
-def test_full_stream_leaves_the_status(shell: Run, mail: PluginConfigRepository, line: str, status: int) -> None:
-    assert shell(f"store {line}/dev/full").returncode == status
-
-
-@needs_full_disk
-def test_flask_command_names_full_disk(shell: Run) -> None:
-    done = shell(f'"{sys.executable}" -m flask --app plugin_store.demo plugins list >/dev/full')
-    assert (done.returncode, "Error: cannot write the output" in done.stderr) == (1, True)
-    assert "Traceback" not in done.stderr
+def test_full_stream_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:
+    for line, status in (("disable maul 2>", 1), ("delete mail 2>", 0), ("no-such-command 2>", 2), ("--help >", 1)):
+        assert shell(f"store {line}/dev/full").returncode == status
 
 
 def test_closed_pipe_leaves_the_status(shell: Run, mail: PluginConfigRepository) -> None:

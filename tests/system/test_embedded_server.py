@@ -51,12 +51,6 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         yield Path(name)
 
 
-def value(url: str, statement: str) -> object:
-    with psycopg.connect(url) as connection:
-        (found,) = connection.execute(statement.encode()).fetchone() or [None]
-        return found
-
-
 def postmaster(directory: Path) -> int:
     return int((directory / "data" / "postmaster.pid").read_text().split()[0])
 
@@ -74,7 +68,8 @@ def test_server_answers_whatever_the_environment(monkeypatch: pytest.MonkeyPatch
     for variable in ("PGPORT", "PGDATA", "PGUSER", "PGHOST", "CALLERS_SECRET"):
         monkeypatch.setenv(variable, "1")
     with EmbeddedPostgres() as server:
-        assert value(server.url, "select 'Ä' || current_user") == f"Ä{server.user}"
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("select 'Ä' || current_user").fetchone() == (f"Ä{server.user}",)
         if sys.platform == "linux":
             shown = Path(f"/proc/{postmaster(server.directory)}/environ").read_bytes()
             for process in Path("/proc").glob("[0-9]*/cmdline"):
@@ -129,7 +124,7 @@ def test_killed_caller_leaves_nothing(place: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", CALLER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
         assert caller.stdout is not None
         url = caller.stdout.readline().decode().strip()
-        assert value(url, "select 1") == 1  # the fork could not stop it
+        psycopg.connect(url).close()  # the fork could not stop it
         (directory,) = place.iterdir()
         pid = postmaster(directory)
         caller.kill()

@@ -38,11 +38,11 @@ def open_streams() -> None:
 
 def write(text: str, stream: TextIO | None = None) -> None:
     """Write to stdout, or to another stream, and flush it. BrokenPipeError means that the reader has what it wants."""
-    stream = stream or sys.stdout
+    file = stream or sys.stdout
     try:
-        print(text, end="", file=stream, flush=True)
+        print(text, end="", file=file, flush=True)
     except BaseException as exc:  # discard the rest: at its exit, Python would try again, and exit with 120
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
         if isinstance(exc, BrokenPipeError) or not isinstance(exc, OSError):
             raise
         raise PluginStoreError(f"cannot write the output: {exc.strerror}; the command itself succeeded") from exc

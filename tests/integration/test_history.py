@@ -85,7 +85,6 @@ def test_history_says_who_disabled_a_plugin(
     found = who_disabled(connection, "mail")
     assert found is not None and before < found["at"] < datetime.now(timezone.utc)
     assert (found["who"], found["application"], found["what"]) == (service, "plugin_store", "update")
-
     for url, application in ((database_url, "plugin_store cli"), (f"{database_url}&application_name=ops", "ops")):
         assert main(["--database", url, "enable", "mail"]) == 0
         assert main(["--database", url, "disable", "mail"]) == 0

@@ -43,7 +43,6 @@ EVERYTHING = """
              UNION ALL SELECT 'type', typname, typnamespace FROM pg_type
              UNION ALL SELECT 'constraint', conname, connamespace FROM pg_constraint
              UNION ALL SELECT 'trigger', tgname, relnamespace FROM pg_trigger JOIN pg_class ON tgrelid = pg_class.oid
-             UNION ALL SELECT 'extension', extname, extnamespace FROM pg_extension
            ) AS object (kind, name, namespace)
       JOIN pg_namespace ON pg_namespace.oid = namespace
      WHERE nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')
@@ -54,8 +53,7 @@ EVERYTHING = """
 
 def run_yoyo(command: str, url: str, *arguments: str) -> None:
     """Run the stock command as an operator would, from a checkout."""
-    database = ["-d", url.replace("postgresql://", "postgresql+psycopg://")]
-    options = ["--batch", "--no-config-file", *database]
+    options = ["--batch", "--no-config-file", "-d", url.replace("postgresql://", "postgresql+psycopg://")]
     subprocess.run([YOYO, command, *options, *arguments], cwd=CHECKOUT, timeout=60, check=True)
 
 
@@ -68,8 +66,7 @@ def tables(connection: Connection) -> list[str]:
     return [f"{schema}.plugin_config" for (schema,) in found]
 
 
-def recorded(connection: Connection) -> list[str]:
-    """Return what yoyo takes for applied."""
+def applied(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute("SELECT migration_id FROM _yoyo_migration ORDER BY 1")]
 
 
@@ -139,7 +136,7 @@ def test_four_threads_may_migrate_at_once(empty_url: str, admin: Connection) -> 
     with ThreadPoolExecutor(4) as threads:
         names = list(threads.map(migrate, [empty_url] * 4))
     assert sorted(names) == [[], [], [], NAMES]
-    assert recorded(admin) == NAMES
+    assert applied(admin) == NAMES
 
 
 def test_migrate_waits_for_another_run(
@@ -167,7 +164,7 @@ def test_migrate_says_how_to_break_a_lock(
     cure = re.search(r"`yoyo (\S+) -d postgresql\+psycopg://…`", str(raised.value))
     assert cure is not None
     run_yoyo(cure[1], database_url)
-    assert migrate(database_url) == recorded(connection) == NAMES
+    assert migrate(database_url) == applied(connection) == NAMES
     assert PluginConfigRepository(connection).get_all() == [stored]
 
 
@@ -194,7 +191,7 @@ def test_migrations_of_the_host_do_not_disturb(empty_url: str, admin: Connection
     (tmp_path / "0001.host.sql").write_text("CREATE TABLE host ()")
     run_yoyo("apply", empty_url, str(tmp_path))
     assert migrate(empty_url) == NAMES
-    assert recorded(admin) == ["0001.host", *NAMES]
+    assert applied(admin) == ["0001.host", *NAMES]
 
 
 def test_migrate_keeps_to_the_table_in_use(database_url: str, connection: Connection) -> None:

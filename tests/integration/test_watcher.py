@@ -130,7 +130,6 @@ def assert_polls(service: Service, repository: Repository, caplog: Caplog) -> Ca
     [
         "DROP FUNCTION plugin_config_notify() CASCADE",
         "ALTER TABLE plugin_config DISABLE TRIGGER plugin_config_notify_update",
-        "ALTER TABLE plugin_config DISABLE TRIGGER USER",
     ],
 )
 def test_watcher_polls_until_triggers_are_repaired(

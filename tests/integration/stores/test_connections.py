@@ -126,8 +126,8 @@ def test_given_connections_are_neither_opened_nor_closed(database_url: str) -> N
         assert not pool.closed
     with psycopg.connect(database_url) as connection:
         connection.close()
-        with pytest.raises(StoreUnavailableError, match="cannot be reached"):
-            PluginConfigRepository(connection).get_all()
+    with pytest.raises(StoreUnavailableError, match="cannot be reached"):
+        PluginConfigRepository(connection).get_all()
 
 
 # psycopg_pool has it from 3.3 on.

@@ -246,15 +246,12 @@ def test_migrate_without_yoyo_names_the_package(empty_url: str, monkeypatch: pyt
 def test_migrate_refuses_an_empty_folder(empty_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     link = tmp_path / "venv[1]"  # a path is not a pattern
     link.symlink_to(folder("migrations"), target_is_directory=True)
-
-    def use(path: Path) -> None:
-        for module in (plugin_store.stores.statements, plugin_store.cli.migrate):
-            monkeypatch.setattr(module, "folder", lambda name: str(path))
-
-    use(tmp_path)
+    paths = [tmp_path, link]
+    for module in (plugin_store.stores.statements, plugin_store.cli.migrate):
+        monkeypatch.setattr(module, "folder", lambda name: str(paths[0]))
     with pytest.raises(InstallationError, match=f"no migrations in {tmp_path}: install plugin_store again"):
         migrate(empty_url)
-    use(link)
+    del paths[0]
     assert migrate(empty_url) == NAMES
 
 

@@ -134,12 +134,12 @@ def without_pending(config: Config) -> Config:
 
 def test_sync_leaves_process_as_fresh_one(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "plugin_store")
-    for seed in range(150):
+    for seed in range(250):
         print(f"life {seed}:")
         life = Life(Random(seed))
         for _ in range(2 + seed // 10):
             life.one_step()
             life.check()
-            if life.random.random() < 0.2:
+            if life.random.random() < 0.4:
                 life.compare_with_fresh_process()
                 life.check()

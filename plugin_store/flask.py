@@ -119,9 +119,12 @@ def plugins() -> None:
 def list_() -> None:
     """List the registered plugins, with the status in the table or else in this process."""
     with _opened() as (manager, store):
-        stored = {row.plugin_name: row.status for row in store.get_all()}
-        for plugin in manager.get_all_plugins():
-            _show(plugin, stored.get(plugin.metadata.name, plugin.status.value))
+        rows, problems = verbs.read_all(store)
+    stored = {row.plugin_name: row.status for row in rows}
+    for plugin in manager.get_all_plugins():
+        _show(plugin, stored.get(plugin.metadata.name, plugin.status.value))
+    for problem in problems:
+        raise errors.StoreError(problem)
 
 
 def _add_switch(verb: str, status: str) -> None:
@@ -154,7 +157,8 @@ def config() -> None:
 def get(name: str) -> None:
     """Print a plugin's stored config as JSON, without the code's defaults."""
     with _opened(name) as (_, store):
-        write(as_json(verbs.existing(store, name).config))
+        config = verbs.existing(store, name).config
+    write(as_json(config))
 
 
 # The setting lets a negative number be a value: otherwise click takes it for an option.

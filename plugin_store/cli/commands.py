@@ -173,6 +173,7 @@ def _confirm(consequence: str) -> None:
         say(f"{consequence}\ngo on? [y/N] ", end="")
         if sys.stdin.readline().strip().lower() in ("y", "yes"):
             return
+        raise PluginStoreError("nothing is changed")
     raise PluginStoreError(f"nothing is changed: {consequence}; --yes does it without asking")
 
 

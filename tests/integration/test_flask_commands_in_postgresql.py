@@ -19,3 +19,19 @@ def test_commands_switch_all_names_or_none(
     result = app.test_cli_runner().invoke(args=["plugins", "enable", "first", "second"])
     assert (result.exit_code, result.stdout) == (1, "")
     assert repository.get_all() == []
+
+
+def test_list_names_unreadable_row_beside_the_others(
+    repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+) -> None:
+    app = Flask("service")
+    init_app(app, started(repository, Recorder("mail"), Recorder("odd")))
+    repository.save("mail", "enabled")
+    connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_config_readable")
+    connection.execute(
+        "INSERT INTO plugin_config (plugin_name, config) "
+        "VALUES ('odd', jsonb_build_object('n', repeat('9', 5000)::numeric))"
+    )
+    result = app.test_cli_runner().invoke(args=["plugins", "list"])
+    assert (result.exit_code, "mail (1.0.0) — ENABLED\n" in result.stdout) == (1, True)
+    assert "plugin 'odd' cannot be read" in result.stderr

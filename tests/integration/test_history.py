@@ -14,7 +14,6 @@ from plugin_store import PluginConfigRepository
 from plugin_store.cli import main
 
 RECIPE = Path(__file__).parents[2] / "sql" / "recipes" / "history.sql"
-
 Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
 Psql = Callable[..., Any]

@@ -32,7 +32,6 @@ ROLLBACKS = sorted((CHECKOUT / "migrations").glob("*.rollback.sql"))
 STATEMENTS = sorted((CHECKOUT / "sql").glob("*.sql"))
 NAMES = [path.stem for path in MIGRATIONS]
 YOYO = Path(sysconfig.get_path("scripts")) / "yoyo"
-
 Connection = psycopg.Connection[Any]
 
 # What a migration can leave behind, but for yoyo's own tables.

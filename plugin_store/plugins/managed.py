@@ -84,7 +84,8 @@ class Managed:
         Raises UnresolvedReferenceError, or InvalidConfigError if validate_config raises.
         """
         config = self.plugin._merged(stored, pending)
-        usable, secret = resolve(self.name, config, ("config",)), self._may_show_secret(config)
+        secret = self._may_show_secret(config)
+        usable = {key: resolve(self.name, value, ("config", key)) for key, value in config.items()}
         try:
             return self.plugin.validate_config(usable)
         except KeyboardInterrupt:

@@ -50,6 +50,14 @@ def test_get_config_resolves_references_at_any_depth(monkeypatch: pytest.MonkeyP
     assert mail.get_config("a")["list"][0] == "changed"
 
 
+def test_whole_config_is_never_a_reference() -> None:
+    manager, mail = mail_with({})
+    mail.parse = lambda config: config
+    manager.save_config("mail", REFERENCE)
+    assert mail.settings == REFERENCE
+    assert mail.get_config("$env") == "MAIL_PASSWORD"
+
+
 @pytest.mark.parametrize(
     ("content", "secret"),
     [

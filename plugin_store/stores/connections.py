@@ -211,6 +211,8 @@ class TransactionBlock:
         self._pid = os.getpid()
 
     def __enter__(self) -> None:
+        if self._connection.info.pipeline_status:  # psycopg.Transaction may take BEGIN for a savepoint
+            raise StoreError("the connection is in pipeline mode: use its transaction(), and the repository inside")
         with translated_errors():
             self._transaction.__enter__()
 

@@ -114,7 +114,7 @@ class PluginConfigRepository:
     def transaction(self) -> Iterator[PluginConfigRepository]:
         """Yield a repository inside one transaction, which stores all of the block's changes or none.
 
-        If a given connection is already in a transaction, the block is a savepoint.
+        If a given connection is already in a transaction, the block is a savepoint. Raises StoreError in pipeline mode.
         """
         with self._connections.cursor() as cursor, TransactionBlock(cursor.connection):
             yield PluginConfigRepository(cursor.connection)

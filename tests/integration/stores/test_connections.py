@@ -73,6 +73,16 @@ def test_methods_work_in_pipeline_mode(connection: Connection) -> None:
         repository.save_many([PluginConfig("refused")])
 
 
+def test_transaction_is_refused_in_pipeline_mode(connection: Connection) -> None:
+    repository = PluginConfigRepository(connection)
+    with connection.pipeline():
+        with pytest.raises(StoreError, match="use its transaction"), repository.transaction():
+            pytest.fail("The block ran.")
+        with connection.transaction(force_rollback=True):
+            repository.save("a", "enabled")
+    assert repository.get_all() == []
+
+
 def test_connection_keeps_callers_transaction_and_preparing(database_url: str, connection: Connection) -> None:
     with psycopg.connect(database_url, prepare_threshold=None) as own:
         repository = PluginConfigRepository(own)

@@ -20,6 +20,7 @@ Result = TypeVar("Result")
 
 CALL_SECONDS = 20.0  # then the server is asked to cancel the statement
 CANCEL_SECONDS = 5.0  # then the connection is closed
+NO_ANSWER = f"the database did not answer within {CALL_SECONDS + CANCEL_SECONDS:g} seconds"
 
 
 class LibraryConnection(psycopg.Connection[Any]):
@@ -40,15 +41,18 @@ class LibraryConnection(psycopg.Connection[Any]):
     def _limited(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
         """Run psycopg's generator. While a call waits, psycopg resumes it ten times a second."""
         end, cancelled = time.monotonic() + CALL_SECONDS, False
+        error: BaseException = StoreUnavailableError(NO_ANSWER)
         try:
             state = next(gen)
             while True:
                 ready = yield state
+                if ready is None:  # after Ctrl-C, psycopg asks the server to cancel, and waits again
+                    end, cancelled, error = time.monotonic() + CANCEL_SECONDS, True, KeyboardInterrupt()
                 if self.abandoned:
-                    self._give_up("the call was stopped")
+                    self._give_up(StoreUnavailableError("the call was stopped"))
                 if time.monotonic() > end and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                     if cancelled:
-                        self._give_up(f"the database did not answer within {CALL_SECONDS + CANCEL_SECONDS:g} seconds")
+                        self._give_up(error)
                     end, cancelled = end + CANCEL_SECONDS, True
                     self._cancel()
                 state = gen.send(ready)
@@ -62,9 +66,9 @@ class LibraryConnection(psycopg.Connection[Any]):
             with suppress(psycopg.Error):
                 self.cancel_safe(timeout=CANCEL_SECONDS)
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, error: BaseException) -> None:
         self.pgconn.finish()
-        raise StoreUnavailableError(reason)
+        raise error
 
     def __del__(self, *_: object) -> None:
         """Do nothing. psycopg would warn about each inherited connection in a forked child."""

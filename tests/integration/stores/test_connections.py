@@ -4,6 +4,7 @@ import gc
 import logging
 import os
 import re
+import signal
 import socket
 import sys
 import tempfile
@@ -81,6 +82,18 @@ def test_transaction_is_refused_in_pipeline_mode(connection: Connection) -> None
         with connection.transaction(force_rollback=True):
             repository.save("a", "enabled")
     assert repository.get_all() == []
+
+
+def test_ctrl_c_is_raised_when_server_is_silent(database_url: str) -> None:
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        with Relay(database_url) as relay, PluginConfigRepository.open(relay.url) as repository:
+            relay.silence()
+            signal.setitimer(signal.ITIMER_REAL, 0.5)
+            with pytest.raises(KeyboardInterrupt):
+                repository.get_all()
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_connection_keeps_callers_transaction_and_preparing(database_url: str, connection: Connection) -> None:

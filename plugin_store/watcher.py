@@ -182,10 +182,14 @@ class PluginWatcher:
 
         If the thread itself calls this in a hook or listener, returns at once. Then the thread ends after the sync.
         """
-        follower = _running.pop((self, os.getpid()), None)
+        key = (self, os.getpid())
+        follower = _running.get(key)
         if follower is not None:
-            atexit.unregister(self.stop)
             follower.stop()
+            # A signal handler may raise, or start again, at the end of any call. These two lines call nothing.
+            if key in _running and _running[key] is follower:
+                del _running[key]
+            atexit.unregister(self.stop)
             if follower.is_alive() and follower.ident != get_ident():
                 follower.join(10)
 

@@ -208,7 +208,7 @@ class PluginWatcher:
 
     @property
     def healthy(self) -> bool:
-        """Whether the watcher runs and its last sync is not older than two intervals of ``resync_seconds``."""
+        """Whether the watcher runs, sees the table, and has synced within two intervals of ``resync_seconds``."""
         return self.problem is None
 
     @property
@@ -220,7 +220,7 @@ class PluginWatcher:
                 self._not_running = FORKED_IN_C
                 logger.error(FORKED_IN_C)
             return self._not_running
-        if age is not None and age < 2 * self._resync_seconds:
+        if not follower.problems and age is not None and age < 2 * self._resync_seconds:
             return None
         return (follower.problems or ["no sync has succeeded in time"])[-1]
 

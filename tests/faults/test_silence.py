@@ -128,7 +128,7 @@ def test_watcher_follows_soon_after_outage(
 ) -> None:
     caplog.set_level(logging.INFO, "plugin_store.watcher")
     service, repository = service_on(PluginConfigRepository(pool)), PluginConfigRepository(connection)
-    with following(service, relay.url, resync_seconds=3) as watcher:
+    with following(service, relay.url, resync_seconds=600) as watcher:
         pool.close()  # after a long outage, a pool waits about as long before it connects
         relay.refuse()
         assert wait_until(lambda: not watcher.healthy, 60)

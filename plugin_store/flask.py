@@ -70,7 +70,7 @@ class _VisibleRoutes(MapAdapter):
     """
 
     def __init__(self, adapter: MapAdapter, is_hidden: Callable[[str], bool]) -> None:
-        vars(self).update(vars(adapter))
+        vars(self).update(vars(adapter))  # Werkzeug has no way to copy an adapter
         self._is_hidden = is_hidden
 
     def match(self, path_info: str | None = None, method: str | None = None, *args: Any, **options: Any) -> Any:
@@ -83,6 +83,7 @@ class _VisibleRoutes(MapAdapter):
         except RequestRedirect as exc:  # usually to the same path with a slash at the end
             path = unquote(urlsplit(exc.new_url).path).removeprefix(self.script_name)
             raise NotFound if self._hides(path, method) else exc from None
+        # The first item is the endpoint, or with return_rule the Rule.
         if self._is_hidden(getattr(found[0], "endpoint", found[0])):
             raise NotFound
         return found

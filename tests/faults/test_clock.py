@@ -7,7 +7,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from recorder import Service
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
 
@@ -53,19 +52,3 @@ def test_each_change_is_a_new_version(repository: PluginConfigRepository, connec
             assert getattr(row, moved) == row.updated_at and getattr(row, kept) == getattr(before, kept)
         assert repository.save("a", row.status) == row  # changes nothing
         before, version = row, version + TICK
-
-
-def test_failed_plugin_is_tried_again_when_row_changes(
-    repository: PluginConfigRepository, connection: psycopg.Connection[Any]
-) -> None:
-    repository.save("a", "disabled")
-    stamp_in_the_future(connection)
-    service = Service(repository, {"a": ()})
-    service["a"].fail("on_enable")
-    repository.save("a", "enabled")
-    assert service.manager.sync().failed.keys() == {"a"}
-    service["a"].then.clear()
-    service["a"].running = False
-    assert service.manager.sync().failed.keys() == {"a"}  # the same version
-    repository.save_config("a", {"another": 1})
-    assert service.manager.sync().restored == ["a"]

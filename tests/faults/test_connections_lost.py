@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,9 +11,7 @@ import psycopg
 import pytest
 from methods import METHODS
 from relay import Relay
-from watching import following, service_on, sessions
 from workers import wait_until
-from writers import Writers
 
 from plugin_store import PluginConfigRepository, StoreUnavailableError
 
@@ -100,18 +97,3 @@ def test_write_is_not_repeated_when_answer_is_lost(
             write(store, version)
         assert not cut.is_set()
     assert connection.execute("SELECT count(DISTINCT transaction) FROM writes").fetchone() == (1,)
-
-
-def test_acknowledged_saves_survive_ended_sessions(
-    store: PluginConfigRepository, database_url: str, connection: psycopg.Connection[Any]
-) -> None:
-    service = service_on(store)
-    with following(service, database_url), Writers(store, 8) as writers:
-        deadline = time.monotonic() + 30
-        while min(writers.refused) < 3:
-            assert time.monotonic() < deadline, writers.refused
-            end(connection, [*sessions(connection, "plugin_store")[::3], *sessions(connection)])
-            time.sleep(0.02)
-        writers.go_on()
-        store.save("a", "enabled")
-        assert wait_until(lambda: service.enabled == {"a"}, 25)

@@ -6,8 +6,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from recorder import until
 from servers import Server
+from workers import wait_until
 
 
 @pytest.fixture(scope="session")
@@ -24,4 +24,8 @@ def role(server: Server) -> Iterator[str]:
 def until_waiting(connection: psycopg.Connection[Any]) -> Callable[[int], None]:
     """A function that returns when so many sessions of the test's database wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return lambda count: until(lambda: connection.execute(query).fetchone() == (count,))
+
+    def until_waiting(count: int) -> None:
+        assert wait_until(lambda: connection.execute(query).fetchone() == (count,))
+
+    return until_waiting

@@ -9,7 +9,6 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -364,12 +363,6 @@ def test_updated_at_grows_in_one_transaction(made: PluginConfig, connection: Con
         rows = [updated(connection, f"config = jsonb_build_object('n', {number})") for number in range(20)]
     versions = [row.updated_at for row in [made, *rows]]
     assert versions == sorted(set(versions))
-
-
-def test_updated_at_grows_after_a_wrong_clock(connection: Connection) -> None:
-    insert = "INSERT INTO plugin_config (plugin_name, updated_at) VALUES ('x', now() + interval '1 day')"
-    before, after = stamped(connection, insert), updated(connection, "status = 'enabled'")
-    assert after.updated_at == after.enabled_at == before.updated_at + timedelta(microseconds=1)
 
 
 def test_stamps_of_a_restored_dump_are_kept(connection: Connection) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -188,11 +187,3 @@ def stored(**statuses: str) -> InMemoryPluginConfigStore:
     store = InMemoryPluginConfigStore()
     store.save_many([PluginConfig(name, status) for name, status in statuses.items()])
     return store
-
-
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return when the condition holds. Fail if it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

@@ -53,8 +53,8 @@ def sessions(connection: psycopg.Connection[Any], application_name: str = "plugi
     return [pid for (pid,) in connection.execute(SESSIONS, [application_name])]
 
 
-def end_sessions(connection: psycopg.Connection[Any]) -> None:
-    for pid in sessions(connection):
+def end_sessions(connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher") -> None:
+    for pid in sessions(connection, application_name):
         connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from workers import wait_until
+from workers import is_running, wait_until
 
 from plugin_store.errors import EmbeddedPostgresError
 from plugin_store.sandbox.embedded import EmbeddedPostgres
@@ -53,13 +53,6 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def postmaster(directory: Path) -> int:
     return int((directory / "data" / "postmaster.pid").read_text().split()[0])
-
-
-def is_running(pid: int) -> bool:
-    with suppress(ProcessLookupError):
-        os.kill(pid, 0)
-        return True
-    return False
 
 
 def test_server_answers_whatever_the_environment(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:

@@ -23,9 +23,11 @@ import pytest
 from methods import METHODS
 from psycopg.pq import Trace, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
-from recorder import rows, until
+from recorder import rows
 from relay import Relay
 from servers import Server
+from watching import end_sessions, sessions
+from workers import wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, SchemaError, StoreError, StoreUnavailableError
 from plugin_store.stores.connections import connect
@@ -33,17 +35,6 @@ from plugin_store.stores.connections import connect
 Connection = psycopg.Connection[Any]
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
 SECRET = "s3cr3t-Pa55"
-
-
-def sessions(connection: Connection) -> list[int]:
-    """Return the server's process ids of the library's connections to this database."""
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'plugin_store'"
-    return [pid for (pid,) in connection.execute(query)]
-
-
-def end_sessions(connection: Connection) -> None:
-    for pid in sessions(connection):
-        connection.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
 
 def call_each_method(store: PluginConfigRepository) -> None:
@@ -239,7 +230,7 @@ def test_pools_replace_ended_sessions(database_url: str, connection: Connection,
         pool.wait(20)
         for repository in (own, PluginConfigRepository(pool)):
             version = repository.save("analytics", "enabled").updated_at
-            end_sessions(connection)
+            end_sessions(connection, "plugin_store")
             call(repository, version)
 
 
@@ -260,17 +251,17 @@ def test_exhausted_pool_is_unavailable(database_url: str) -> None:
 
 def test_open_repository_ends_its_sessions(database_url: str, connection: Connection) -> None:
     with suppress(KeyError), PluginConfigRepository.open(database_url, min_size=3) as repository:
-        assert len(sessions(connection)) == 3
+        assert len(sessions(connection, "plugin_store")) == 3
         raise KeyError
     with pytest.raises(StoreUnavailableError, match="closed"):
         repository.get_all()
     closed, forgotten = (PluginConfigRepository.open(database_url) for _ in range(2))
-    until(lambda: len(sessions(connection)) == 2)
+    assert wait_until(lambda: len(sessions(connection, "plugin_store")) == 2)
     closed.close()
-    until(lambda: len(sessions(connection)) == 1)
+    assert wait_until(lambda: len(sessions(connection, "plugin_store")) == 1)
     del forgotten
     gc.collect()
-    until(lambda: sessions(connection) == [])
+    assert wait_until(lambda: sessions(connection, "plugin_store") == [])
 
 
 @pytest.mark.parametrize("sizes", [(2, 1), (-1, 1), (0, 0)])
@@ -310,7 +301,7 @@ def test_open_waits_for_a_database(server: Server, connection: Connection, caplo
     assert time.monotonic() - started >= 1
     with ThreadPoolExecutor(1) as threads:
         opening = threads.submit(PluginConfigRepository.open, url, wait_seconds=20)
-        until(lambda: len(caplog.messages) == 2)
+        assert wait_until(lambda: len(caplog.messages) == 2)
         connection.execute("CREATE DATABASE later")
         try:
             opening.result(timeout=20).close()
@@ -364,12 +355,12 @@ def test_library_connection_has_defaults(database_url: str, monkeypatch: pytest.
     with connect(f"{database_url}&keepalives_idle=77&client_encoding=latin1") as connection:
         parameters = {option.keyword.decode(): option.val for option in connection.pgconn.info}
         assert connection.autocommit and connection.info.encoding == "utf-8"
-        assert len(sessions(connection)) == 1
+        assert len(sessions(connection, "plugin_store")) == 1
     assert parameters["connect_timeout"] == b"9"
     assert parameters["keepalives_idle"] == b"77"
     assert parameters["tcp_user_timeout"] == b"6000"
     with connect(f"{database_url}&application_name=mine") as connection:
-        assert sessions(connection) == []
+        assert sessions(connection, "plugin_store") == []
 
 
 def test_abandoned_connection_ends_its_call(database_url: str) -> None:

@@ -12,12 +12,10 @@ import pytest
 from methods import METHODS
 
 from plugin_store import (
-    ConflictError,
     PluginConfig,
     PluginConfigRepository,
     SchemaError,
     StoreError,
-    StoreUnavailableError,
 )
 
 Connection = psycopg.Connection[Any]
@@ -96,25 +94,6 @@ def test_wait_for_a_lock_is_limited(database_url: str, connection: Connection) -
             connection.execute(f"RESET ALL; SET {setting} = '50ms'".encode())
             with refused("usually another transaction holds a lock", cause):
                 PluginConfigRepository(connection).save("analytics", "enabled")
-
-
-def test_ended_session_is_retried_by_reads_only(
-    repository: Repository,
-    database_url: str,
-    connection: Connection,
-    until_waiting: Callable[[int], None],
-) -> None:
-    with ThreadPoolExecutor(2) as threads, psycopg.connect(database_url) as blocker:
-        blocker.execute("LOCK TABLE plugin_config")
-        reading = threads.submit(repository.get_all)
-        writing = threads.submit(repository.save, "analytics", "enabled")
-        until_waiting(2)
-        connection.execute("""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-            WHERE datname = current_database() AND wait_event_type = 'Lock'""")
-        with pytest.raises(StoreUnavailableError, match="the database refused or closed the connection"):
-            writing.result(timeout=20)
-        blocker.rollback()
-        assert reading.result(timeout=20) == repository.get_all() == []
 
 
 def test_stale_snapshot_is_a_store_error(database_url: str, repository: Repository) -> None:
@@ -199,11 +178,3 @@ def test_racing_updates_lose_no_key(race: Race, repository: Repository, old: dic
     race(lambda store: store.update_config("a", {"blocker": 1}), *calls, commit=True)
     expected = {key: 0 for key in old if key != "gone"} | {"blocker": 1, "0": 0, "1": 1, "2": 2}
     assert repository.get_all()[0].config == expected
-
-
-def test_racing_changes_of_a_version_are_refused(race: Race, repository: Repository) -> None:
-    version = repository.save("a", "enabled").updated_at
-    calls = [partial(repository.save_config, "a", {"by": n}, expected_updated_at=version) for n in range(2)]
-    ends = race(lambda store: store.save_config("a", {"n": 1}, expected_updated_at=version), *calls, commit=True)
-    assert [type(end) for end in ends] == [ConflictError] * 2
-    assert repository.get_all()[0].config == {"n": 1}

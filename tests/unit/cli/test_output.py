@@ -18,16 +18,6 @@ def test_hidden_keeps_keys_null_and_references() -> None:
     assert output.hidden(value) == shown
 
 
-def test_near_names_what_is_similar() -> None:
-    assert output.near("maul", ["mail", "chat"]) == " (did you mean 'mail'?)"
-    assert output.near("x", ["mail"]) == ""
-
-
-def test_table_is_aligned_and_on_one_line_each() -> None:
-    assert output.as_table([("a", "b"), ("long\n", "")]) == "a       b\nlong\\n\n"
-    assert output.printable("a\x1b\u202eé") == "a\\u001b\\u202eé"
-
-
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

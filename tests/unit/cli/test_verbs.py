@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorder import rows
 
-from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, InvalidNameError, PluginNotFoundError
+from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginNotFoundError
 from plugin_store.cli import verbs
 
 
@@ -40,38 +40,12 @@ def test_parse_value_returns_other_text_as_typed(text: str) -> None:
     assert verbs.parse_value(text) == text
 
 
-def test_set_status_returns_rows(store: InMemoryPluginConfigStore) -> None:
-    assert verbs.set_status(store, ["mail", "mail"], "disabled") == [store.get_by_name("mail")]
-    found = verbs.set_status(store, ["mail", "chat"], "enabled", create=True)
-    assert [(row.plugin_name, row.status) for row in found] == [("chat", "enabled"), ("mail", "enabled")]
-
-
-@pytest.mark.parametrize("names", [["mail", "maul"], ["mail", "x" * 101]])
-def test_set_status_changes_nothing_when_name_is_refused(store: InMemoryPluginConfigStore, names: list[str]) -> None:
-    before = store.get_all()
-    with pytest.raises((PluginNotFoundError, InvalidNameError)):
-        verbs.set_status(store, names, "disabled")
-    assert store.get_all() == before
-
-
-def test_unknown_name_error_suggests_names_and_create(store: InMemoryPluginConfigStore) -> None:
-    with pytest.raises(PluginNotFoundError, match=r"'maul' is stored \(did you mean 'mail'\?\); --create"):
-        verbs.set_status(store, ["maul"], "enabled")
-    with pytest.raises(PluginNotFoundError, match="--create"):
-        verbs.set_key(store, "maul", "key", 1)
-
-
 @pytest.mark.parametrize("create", [False, True])
 def test_names_joined_by_comma_are_refused(store: InMemoryPluginConfigStore, create: bool) -> None:
     with pytest.raises(PluginNotFoundError, match="separate names with blanks, 'mail chat'"):
         verbs.set_status(store, ["mail,chat"], "enabled", create=create)
     store.save("mail,chat", "disabled")
     assert verbs.set_status(store, ["mail,chat"], "enabled")[0].status == "enabled"
-
-
-def test_set_key_creates_disabled_row(store: InMemoryPluginConfigStore) -> None:
-    assert verbs.set_key(store, "ads", "key", 1, create=True) == []
-    assert rows(store)["ads"] == ("disabled", {"key": 1})
 
 
 @pytest.mark.parametrize(
@@ -106,10 +80,3 @@ def test_dotted_key_is_set_without_such_object(store: InMemoryPluginConfigStore,
     store.update_config("mail", {"smtp.stored": 0})
     verbs.set_key(store, "mail", key, 1)
     assert rows(store)["mail"][1][key] == 1
-
-
-def test_unset_keys_returns_what_was_not_stored(store: InMemoryPluginConfigStore) -> None:
-    assert verbs.unset_keys(store, "mail", ["port", "prot", "prot"]) == ["prot"]
-    assert list(rows(store)["mail"][1]) == ["smtp"]
-    assert verbs.unset_keys(store, "maul", ["port"]) == ["port"]
-    assert store.get_by_name("maul") is None

@@ -334,13 +334,3 @@ def test_config_is_one_write_and_stays_when_it_fails(change: str) -> None:
         getattr(manager, change)("mail", {"a": 2})
     assert (mail._config, mail.hooks) == ({"port": 25, "a": 1, "b": 1}, [])
     assert [method for method, *_ in store.called if method != "get_by_name"] == [change]
-
-
-def test_config_change_starts_plugin_that_was_refused() -> None:
-    manager, store, mail = running(port=25)
-    mail.parse = lambda config: 1 / config["port"]
-    store.update_config("mail", {"port": 0})
-    manager.sync()
-    assert not manager.is_enabled("mail")
-    manager.update_config("mail", {"port": 26})
-    assert manager.is_enabled("mail")

@@ -14,15 +14,6 @@ def test_enable_defaults_enables_plugins_without_row() -> None:
     assert [plugin.metadata.name for plugin in manager.get_enabled_plugins()] == ["on", "new"]
 
 
-def test_enable_defaults_does_nothing_at_second_start() -> None:
-    first = started(None, Recorder("mail"))
-    first.enable_defaults("mail")
-    first.disable_plugin("mail")
-    second = restored(first.store, mail := Recorder("mail"))
-    assert second.enable_defaults("mail") == []
-    assert mail.status is PluginStatus.DISABLED
-
-
 def test_enable_defaults_starts_dependencies_and_plugins_that_wait() -> None:
     store, calls = stored(top="enabled"), list[tuple[str, str]]()
     plugins = [Recorder(*names, calls=calls) for names in (("top", "child"), ("child", "parent"), ("parent",))]

@@ -99,15 +99,6 @@ def test_running_dispatch_takes_over_events_of_other_threads() -> None:
     assert heard == ["a", "b"]
 
 
-@pytest.mark.parametrize("error", [ValueError, SystemExit, GeneratorExit])
-def test_listener_that_raises_stops_nothing(error: type[BaseException]) -> None:
-    manager = started(None, Recorder("a"), Recorder("b"))
-    manager.event_dispatcher.add_listener("plugin.enabled", raising(error()))
-    events = events_of(manager)
-    manager.enable_defaults("a", "b")
-    assert events == [("enabled", "a"), ("enabled", "b")]
-
-
 def test_events_left_by_interrupt_come_with_next_change() -> None:
     manager = started(None, Recorder("a"), Recorder("b"))
     dispatcher, interrupt = manager.event_dispatcher, raising(KeyboardInterrupt())

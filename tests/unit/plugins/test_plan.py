@@ -52,11 +52,6 @@ def test_plan_shortens_long_cycle() -> None:
     assert reason.startswith("dependency cycle: p") and reason.endswith(" -> …") and len(reason) < 400
 
 
-def test_plan_stops_running_plugins_in_cycle() -> None:
-    plan = make_plan("abc", {"a": ["b"], "b": ["a"], "c": []}, {"a", "b", "c"}, {})
-    assert (sorted(plan.stop), plan.run) == (["a", "b"], ["c"])
-
-
 @settings(deadline=None, database=None)
 @given(needs=graphs, wanted=names, running=names, blocked=names)
 def test_plan_agrees_with_naive_model(

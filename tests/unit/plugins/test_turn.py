@@ -16,12 +16,6 @@ class TimeLimitError(Exception):
     """What a signal handler raises."""
 
 
-def in_thread(call: Callable[[], object]) -> None:
-    """Make the call in another thread, and raise what it raises."""
-    with ThreadPoolExecutor(1) as threads:
-        threads.submit(call).result(30)
-
-
 def test_changes_of_threads_do_not_overlap() -> None:
     inside: list[str] = []
     overlaps: list[str] = []
@@ -63,19 +57,6 @@ def test_change_raises_when_another_takes_too_long() -> None:
         enabling.result(30)
     manager.enable_plugin("mail")
     assert manager.is_enabled("slow") and manager.is_enabled("mail")
-
-
-def test_thread_of_hook_is_refused_in_time() -> None:
-    manager = started(None, mail := Recorder("mail"), Recorder("other"))
-    manager.wait_seconds = 0.05
-
-    def hook() -> None:
-        with pytest.raises(PluginStateError, match="busy"):
-            in_thread(lambda: manager.enable_plugin("other"))
-
-    mail.then["on_enable"] = hook
-    manager.enable_plugin("mail")
-    assert manager.is_enabled("mail")
 
 
 def interrupt_at(step: int, call: Callable[[], object]) -> bool:

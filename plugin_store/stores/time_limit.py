@@ -40,19 +40,18 @@ class LibraryConnection(psycopg.Connection[Any]):
 
     def _limited(self, gen: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
         """Run psycopg's generator. While a call waits, psycopg resumes it ten times a second."""
-        end, cancelled = time.monotonic() + CALL_SECONDS, False
-        error: BaseException = StoreUnavailableError(NO_ANSWER)
+        end, cancelled, interrupted = time.monotonic() + CALL_SECONDS, False, False
         try:
             state = next(gen)
             while True:
                 ready = yield state
                 if ready is None:  # after Ctrl-C, psycopg asks the server to cancel, and waits again
-                    end, cancelled, error = time.monotonic() + CANCEL_SECONDS, True, KeyboardInterrupt()
+                    end, cancelled, interrupted = time.monotonic() + CANCEL_SECONDS, True, True
                 if self.abandoned:
                     self._give_up(StoreUnavailableError("the call was stopped"))
                 if time.monotonic() > end and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
                     if cancelled:
-                        self._give_up(error)
+                        self._give_up(KeyboardInterrupt() if interrupted else StoreUnavailableError(NO_ANSWER))
                     end, cancelled = end + CANCEL_SECONDS, True
                     self._cancel()
                 state = gen.send(ready)

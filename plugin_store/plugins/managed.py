@@ -99,17 +99,22 @@ class Managed:
     def configure(self, stored: dict[str, Any], settings: Any, origin: str) -> BaseException | None:
         """Give the plugin a checked config. Return the error of on_config_changed, or None."""
         plugin, old = self.plugin, self._config
-        plugin._stored, plugin.settings = stored, settings
-        new = self._config
-        if same_json(old, new):
-            return None
-        logger.info("plugin %r: config changed (origin %s)", self.name, origin)
-        keys = plugin.metadata.secret_keys
-        before, after = without_plain_secrets(copy_json(old), keys), without_plain_secrets(copy_json(new), keys)
-        self._note("config_changed", self.name, origin=origin, before=before, after=after)
-        if not self.enabled:
-            return None
-        return _error_of(lambda: plugin.on_config_changed(copy_json(old), copy_json(new)))
+        new = plugin._merged(stored, plugin._pending)
+        changed = not same_json(old, new)
+        if changed:
+            logger.info("plugin %r: config changed (origin %s)", self.name, origin)
+            keys = plugin.metadata.secret_keys
+            before, after = without_plain_secrets(copy_json(old), keys), without_plain_secrets(copy_json(new), keys)
+            self._note("config_changed", self.name, origin=origin, before=before, after=after)
+
+        def apply() -> None:
+            plugin._stored, plugin.settings = stored, settings
+            if changed and self.enabled:
+                plugin.on_config_changed(copy_json(old), copy_json(new))
+
+        return _error_of(
+            apply
+        )  # in one step: if a signal handler raises, the next sync repeats it or starts the plugin
 
     def switch(
         self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None

@@ -1,6 +1,8 @@
 """Hooks and stores that fail: each failure has one outcome."""
 
+import logging
 from asyncio import CancelledError
+from unittest.mock import patch
 
 import pytest
 from recorder import FailingStore, Recorder, events_of, raising, restored, rows, started, stored
@@ -124,6 +126,15 @@ def test_sync_passes_interrupt_on(hook: str) -> None:
     manager.sync(retry_failed=True)
     assert (manager.is_enabled("bad"), last.hooks) == (hook != "on_disable", ["on_enable"])
     assert bad.illegal == []
+
+
+def test_sync_repeats_config_change_after_interrupt(caplog: pytest.LogCaptureFixture) -> None:
+    manager, base, _, _ = running()
+    caplog.set_level(logging.INFO, "plugin_store")
+    with patch.object(caplog.handler, "emit", raising(KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
+        manager.save_config("base", {"port": 25})
+    manager.sync()
+    assert base.calls == [("base", "on_config_changed", {}, {"port": 25})]
 
 
 def test_failed_event_has_reason() -> None:

@@ -74,9 +74,14 @@ class Sync:
         self._start(plan)
         self._fill_report(plan)
 
-    def stop_unwanted(self) -> None:
-        """Stop what no row wants, and do nothing else."""
-        self._stop(self._plan(), {})
+    def stop_dependents(self, name: str) -> None:
+        """Of the plugins that should not run, stop those that depend on this one."""
+        plan, found = self._plan(), {name}
+        for other in reversed(plan.stop):  # dependencies first
+            if found.intersection(self._needs[other]):
+                found.add(other)
+        found.discard(name)
+        self._stop(plan._replace(stop=[other for other in plan.stop if other in found]), {})
 
     def _check(self) -> dict[str, Any]:
         """Validate the configs that this sync applies, and return the settings.

@@ -114,7 +114,7 @@ class PluginManager(Registry):
         managed = self._get(name)
         if self._dependents(name):  # another process may have disabled them
             self._read(self._store)
-            Sync(self._plugins, self._rows).stop_unwanted()
+            Sync(self._plugins, self._rows).stop_dependents(name)
         if dependents := self._dependents(name):
             raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
         commit = partial(self._save, managed, DISABLED)

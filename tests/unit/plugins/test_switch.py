@@ -107,6 +107,17 @@ def test_disable_plugin_raises_when_plugins_depend_on_it() -> None:
     assert rows(store)["base"] == ("enabled", {})
 
 
+def test_disable_plugin_acts_before_unrelated_plugins_stop() -> None:
+    plugins, calls = recorders(("a",), ("base",), ("child", "base"), ("grandchild", "child"), ("z",))
+    names = ["a", "base", "child", "grandchild", "z"]
+    manager = restored(store := stored(**dict.fromkeys(names, "enabled")), *plugins)
+    for name in names:
+        store.save(name, "disabled")
+    calls.clear()
+    manager.disable_plugin("base")
+    assert [name for name, _ in calls] == ["grandchild", "child", "base", "z", "a"]
+
+
 def test_disable_plugin_acts_before_other_plugins_start() -> None:
     plugins, calls = recorders(("child", "base"), ("base",), ("another",))
     manager = restored(store := stored(base="enabled", child="enabled"), *plugins)

@@ -18,8 +18,10 @@ import pytest
 from databases import Databases
 from psycopg_pool import ConnectionPool
 from servers import Server, roomy_memory_folder
+from workers import OwnServer
 
 from plugin_store import PluginConfigRepository
+from plugin_store.cli.migrate import migrate
 from plugin_store.sandbox.embedded import EmbeddedPostgres
 
 # What a developer's shell sets must not lead a test to a database of theirs.
@@ -65,6 +67,14 @@ def empty_url(databases: Databases) -> Iterator[str]:
     """The URL of a database in which nothing has been migrated."""
     with databases.empty() as url:
         yield url
+
+
+@pytest.fixture
+def own_server() -> Iterator[OwnServer]:
+    """A migrated server that the test may stop or kill."""
+    with OwnServer() as server:
+        migrate(server.url)
+        yield server
 
 
 @pytest.fixture

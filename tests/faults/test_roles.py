@@ -130,14 +130,8 @@ def test_service_cannot_forge_history(urls: dict[str, str], run_script: Callable
 def test_reader_follows_and_is_told_what_it_lacks(urls: dict[str, str]) -> None:
     with PluginConfigRepository.open(urls["service"]) as store, PluginConfigRepository.open(urls["reader"]) as reader:
         row = store.save("a", "enabled", {"k": 1})
-        for name, call in METHODS.items():
-            if name.startswith("get"):
-                call(reader, row.updated_at)
-            else:
-                with pytest.raises(StoreError, match=WRITING_IS_DENIED):
-                    call(reader, row.updated_at)
         service = service_on(reader)
-        with pytest.raises(StoreError, match="role may not do this"):
+        with pytest.raises(StoreError, match=WRITING_IS_DENIED):
             service.manager.disable_plugin("a")
         assert service.enabled == {"a"} and service["a"].running
         assert store.get_all() == [row]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 
 import psycopg
 import pytest
-from recorder import Service
 from watching import following, service_on
 from workers import OwnServer, wait_until
 
@@ -34,10 +32,7 @@ def succeeds(call: Callable[[], object]) -> bool:
     return True
 
 
-def test_memory_serves_and_changes_are_refused_meanwhile(
-    own_server: OwnServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "plugin_store.watcher")
+def test_memory_serves_and_changes_are_refused_meanwhile(own_server: OwnServer) -> None:
     with PluginConfigRepository.open(own_server.url, timeout=0.3) as repository:
         service = service_on(repository)
         service.manager.save_config("a", {"n": 1})
@@ -60,23 +55,3 @@ def test_memory_serves_and_changes_are_refused_meanwhile(
                 connection.execute("UPDATE plugin_config SET status = 'disabled'")
             assert wait_until(lambda: service.enabled == set(), BACK_SECONDS)
             assert wait_until(lambda: succeeds(lambda: service.manager.enable_plugin("b")), BACK_SECONDS)
-    levels = [record.levelno for record in caplog.records if record.name == "plugin_store.watcher"]
-    assert set(levels[:-1]) == {logging.WARNING} and levels[-1] == logging.INFO
-
-
-def test_change_is_undone_when_server_dies_in_it(own_server: OwnServer) -> None:
-    with PluginConfigRepository.open(own_server.url, timeout=0.3) as repository:
-        service = Service(repository, {"a": ()})
-        for change, hook, undoing in (("enable", "on_enable", "on_disable"), ("disable", "on_disable", "on_enable")):
-            before, rows = service.state(), repository.get_all()
-            service.forget()
-            service["a"].then[hook] = own_server.kill
-            with pytest.raises(StoreUnavailableError):
-                getattr(service.manager, f"{change}_plugin")("a")
-            assert service.calls == [("a", hook), ("a", undoing)]
-            assert (service.state(), service.events) == (before, [])
-            service["a"].then.clear()
-            own_server.start()
-            assert repository.get_all() == rows
-            getattr(service.manager, f"{change}_plugin")("a")
-            assert service.manager.is_enabled("a") is (change == "enable")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import socket
@@ -17,7 +16,6 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Databases
-from psycopg_pool import ConnectionPool
 from recorder import Service
 from relay import Relay
 from watching import following, service_on, sessions, syncs, watcher_threads
@@ -121,25 +119,6 @@ def test_watcher_follows_after_dead_network(
         repository.save("a", "enabled")
         relay.restore()
         assert wait_until(lambda: service.enabled == {"a"}, 2 * BACK_SECONDS)
-
-
-def test_watcher_follows_soon_after_outage(
-    relay: Relay, pool: ConnectionPool[Any], connection: psycopg.Connection[Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "plugin_store.watcher")
-    service, repository = service_on(PluginConfigRepository(pool)), PluginConfigRepository(connection)
-    with following(service, relay.url, resync_seconds=600) as watcher:
-        pool.close()  # after a long outage, a pool waits about as long before it connects
-        relay.refuse()
-        assert wait_until(lambda: not watcher.healthy, 60)
-        repository.save("a", "enabled")
-        relay.restore()
-        assert wait_until(lambda: service.enabled == {"a"}, BACK_SECONDS)
-        assert wait_until(lambda: watcher.healthy)
-    *away, again = [record for record in caplog.records if record.name == "plugin_store.watcher"]
-    assert {record.levelno for record in away} == {logging.WARNING}
-    assert len({record.getMessage() for record in away}) == len(away) <= 3
-    assert again.getMessage() == "following plugin_config again"
 
 
 def assert_stops(watcher: PluginWatcher) -> None:

@@ -41,6 +41,7 @@ class Smoke:
     test_save_many = PluginConfigStoreContract.test_save_many_creates_and_replaces_rows
     test_delete = PluginConfigStoreContract.test_deleted_plugin_starts_afresh
     test_stamps = PluginConfigStoreContract.test_new_row_has_the_timestamps_of_its_status
+    test_versions = PluginConfigStoreContract.test_every_change_has_a_greater_version
     test_texts = PluginConfigStoreContract.test_any_text_can_be_a_name
 
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -135,19 +135,6 @@ def test_four_threads_may_migrate_at_once(empty_url: str, admin: Connection) -> 
         names = list(threads.map(migrate, [empty_url] * 4))
     assert sorted(names) == [[], [], [], NAMES]
     assert applied(admin) == NAMES
-
-
-def test_migrate_waits_for_another_run(
-    database_url: str, connection: Connection, until_waiting: Callable[[int], None]
-) -> None:
-    run_yoyo("rollback", database_url, "--all", "migrations")
-    with ThreadPoolExecutor(1) as threads, psycopg.connect(database_url) as other:
-        other.execute("INSERT INTO yoyo_lock (locked, pid) VALUES (1, 0)")
-        migrating = threads.submit(migrate, database_url)
-        until_waiting(1)
-        assert tables(connection) == []
-        other.rollback()
-        assert migrating.result(timeout=30) == NAMES
 
 
 def test_migrate_says_how_to_break_a_lock(
@@ -356,13 +343,6 @@ def test_other_change_moves_only_updated_at(made: PluginConfig, connection: Conn
 )
 def test_update_without_a_change_moves_nothing(made: PluginConfig, connection: Connection, values: str) -> None:
     assert updated(connection, values) == made
-
-
-def test_updated_at_grows_in_one_transaction(made: PluginConfig, connection: Connection) -> None:
-    with connection.transaction():
-        rows = [updated(connection, f"config = jsonb_build_object('n', {number})") for number in range(20)]
-    versions = [row.updated_at for row in [made, *rows]]
-    assert versions == sorted(set(versions))
 
 
 def test_stamps_of_a_restored_dump_are_kept(connection: Connection) -> None:

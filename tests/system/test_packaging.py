@@ -22,21 +22,6 @@ import plugin_store
 CHECKOUT = Path(__file__).parents[2]
 FOLDERS = ["plugin_store", "sql", "migrations", "tests"]
 FILES = ["pyproject.toml", "MANIFEST.in", "tox.ini", "README.md", "CHANGELOG.md", "LICENSE"]
-SERVICE = """
-import sys
-from plugin_store import BasePlugin, PluginConfigRepository, PluginManager, PluginMetadata
-
-class Analytics(BasePlugin):
-    metadata = PluginMetadata("analytics", "1.0.0", "me", "counts")
-
-with PluginConfigRepository.open(sys.argv[1]) as repository:
-    manager = PluginManager(config_repo=repository)
-    manager.register_plugin(Analytics())
-    manager.initialize_plugin("analytics")
-    manager.enable_defaults("analytics")
-    manager.load_persisted_state()
-    print([plugin.metadata.name for plugin in manager.get_enabled_plugins()])
-"""
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
@@ -46,12 +31,6 @@ def run(*command: str | Path, cwd: Path, **env: str) -> str:
     done = subprocess.run(command, cwd=cwd, env=env, stdout=pipe, stderr=stdout, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
     return done.stdout
-
-
-def yoyo_apply(url: str) -> list[str]:
-    """The arguments that make Python run yoyo, as its command does."""
-    url = url.replace("postgresql://", "postgresql+psycopg://")
-    return ["-m", "yoyo", "apply", "--batch", "--no-config-file", "-d", url, "package:plugin_store:migrations"]
 
 
 @pytest.fixture(scope="module")
@@ -108,11 +87,13 @@ def test_wheel_brings_package_and_commands(built: dict[str, Path], empty_url: st
     def python(*arguments: str | Path) -> str:
         return run(sys.executable, *arguments, cwd=tmp_path, PYTHONPATH=str(tmp_path))
 
-    python(*yoyo_apply(empty_url))
+    url = empty_url.replace("postgresql://", "postgresql+psycopg://")
+    python("-m", "yoyo", "apply", "--batch", "--no-config-file", "-d", url, "package:plugin_store:migrations")
     program = "import plugin_store as p, importlib.metadata as m; print(p.__file__, m.version('plugin-store'))"
     assert python("-c", program) == f"{tmp_path / 'plugin_store' / '__init__.py'} {plugin_store.__version__}\n"
-    assert python("-c", SERVICE, empty_url) == "['analytics']\n"
-    assert python(tmp_path / "bin" / "plugin-store", "--version") == f"plugin-store {plugin_store.__version__}\n"
+    command = tmp_path / "bin" / "plugin-store"
+    assert python(command, "--version") == f"plugin-store {plugin_store.__version__}\n"
+    python(command, "enable", "--create", "analytics", "--database", empty_url)
     assert re.search(r"^  plugins ", python("-m", "flask", "--help"), re.MULTILINE)
 
 
@@ -134,7 +115,7 @@ def test_checkout_without_links_says_the_cure(sources: Path, tmp_path: Path) -> 
     git("checkout", "plugin_store/sql")
     assert (tmp_path / "plugin_store" / "sql").read_text() == "../sql"
     failed = load()
-    assert "InstallationError('the folder " in failed and "plugin_store/sql is a symbolic link to ../sql" in failed
+    assert "InstallationError(" in failed and "this checkout has no symbolic links" in failed
     cure = re.search(r"run `([^`]+)`", failed)
     assert cure is not None
     run("sh", "-c", cure[1], cwd=tmp_path)
@@ -144,12 +125,8 @@ def test_checkout_without_links_says_the_cure(sources: Path, tmp_path: Path) -> 
 @pytest.mark.wheel
 def test_wheel_works_with_its_extras(built: dict[str, Path], empty_url: str, tmp_path: Path) -> None:
     venv.create(tmp_path)
-    python, command = tmp_path / "bin" / "python", tmp_path / "bin" / "plugin-store"
-    pip = (sys.executable, "-m", "pip", "--quiet", "--python", python, "install")
+    command = tmp_path / "bin" / "plugin-store"
+    pip = (sys.executable, "-m", "pip", "--quiet", "--python", tmp_path / "bin" / "python", "install")
     run(*pip, f"{built['wheel']}[demo]", cwd=tmp_path)
-    run(python, *yoyo_apply(empty_url), cwd=tmp_path)
-    assert run(command, "migrate", "--database", empty_url, cwd=tmp_path).startswith("nothing to apply")
-    assert run(python, "-c", SERVICE, empty_url, cwd=tmp_path) == "['analytics']\n"
-    run(command, "disable", "analytics", "--database", empty_url, cwd=tmp_path)
-    assert run(python, "-c", SERVICE, empty_url, cwd=tmp_path) == "[]\n"
+    assert run(command, "migrate", "--database", empty_url, cwd=tmp_path).startswith("applied ")
     run(command, "demo", cwd=tmp_path)  # fails unless every step is as promised

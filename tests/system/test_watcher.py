@@ -11,7 +11,6 @@ from watching import end_sessions, following, service_on, sessions, syncs
 from workers import PLUGINS, Crew, OwnServer, fresh_state, wait_until
 
 from plugin_store import PluginConfigRepository
-from plugin_store.cli.migrate import migrate
 
 # As a person in psql would.
 TOGGLE = """
@@ -21,30 +20,28 @@ TOGGLE = """
 """
 
 
-def test_workers_follow_over_killed_sessions_and_restart() -> None:
-    with OwnServer() as server:
-        migrate(server.url)
-        with Crew(server.url, 9) as crew:
-            for number in range(100):
-                with psycopg.connect(server.url, autocommit=True) as connection:
-                    if number % 20 == 10:
-                        assert wait_until(lambda: len(sessions(connection)) == 9), "they do not come back"
-                        end_sessions(connection)
-                    if number % 2:
-                        name = list(PLUGINS)[number % len(PLUGINS)]
-                        connection.execute(TOGGLE, {"name": name, "config": f'{{"sql": {number}}}'})
-                    elif number % 10 == 6:
-                        connection.execute("DELETE FROM plugin_config WHERE plugin_name = 'left'")
-                    else:
-                        crew.ask("change", number, worker=8)
-                if number == 50:
-                    server.stop()
-                    assert crew.ask("change", number, worker=8) is False
-                    server.start()
-            with PluginConfigRepository.open(server.url) as repository:
-                repository.save("a", "enabled", {"last": True})  # differs from all states before
-            state = fresh_state(server.url)
-            assert wait_until(lambda: crew.agrees(state), 28), (state, crew.ask_all("state"))  # before a resync
+def test_workers_follow_over_killed_sessions_and_restart(own_server: OwnServer) -> None:
+    with Crew(own_server.url, 9) as crew:
+        for number in range(100):
+            with psycopg.connect(own_server.url, autocommit=True) as connection:
+                if number % 20 == 10:
+                    assert wait_until(lambda: len(sessions(connection)) == 9), "they do not come back"
+                    end_sessions(connection)
+                if number % 2:
+                    name = list(PLUGINS)[number % len(PLUGINS)]
+                    connection.execute(TOGGLE, {"name": name, "config": f'{{"sql": {number}}}'})
+                elif number % 10 == 6:
+                    connection.execute("DELETE FROM plugin_config WHERE plugin_name = 'left'")
+                else:
+                    crew.ask("change", number, worker=8)
+            if number == 50:
+                own_server.stop()
+                assert crew.ask("change", number, worker=8) is False
+                own_server.start()
+        with PluginConfigRepository.open(own_server.url) as repository:
+            repository.save("a", "enabled", {"last": True})  # differs from all states before
+        state = fresh_state(own_server.url)
+        assert wait_until(lambda: crew.agrees(state), 28), (state, crew.ask_all("state"))  # before a resync
 
 
 def test_workers_that_toggle_a_plugin_agree(database_url: str, connection: psycopg.Connection[object]) -> None:
@@ -58,24 +55,24 @@ def test_workers_that_toggle_a_plugin_agree(database_url: str, connection: psyco
         assert wait_until(lambda: list(connection.notifies(timeout=1.0)) == [])
 
 
-def test_watcher_polls_replica_and_listens_once_promoted(caplog: pytest.LogCaptureFixture) -> None:
-    with OwnServer() as server:
-        migrate(server.url)
-        with server.standby() as replica, PluginConfigRepository.open(server.url) as repository:
-            service = service_on(repository)
-            with (
-                following(service, replica, resync_seconds=0.5, poll_seconds=0.05),
-                psycopg.connect(replica, autocommit=True) as connection,
-            ):
-                repository.save("a", "enabled")
-                assert wait_until(lambda: service.enabled == {"a"})
-                connection.execute("SELECT pg_promote()")
+def test_watcher_polls_replica_and_listens_once_promoted(
+    own_server: OwnServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_server.standby() as replica, PluginConfigRepository.open(own_server.url) as repository:
+        service = service_on(repository)
+        with (
+            following(service, replica, resync_seconds=0.5, poll_seconds=0.05),
+            psycopg.connect(replica, autocommit=True) as connection,
+        ):
+            repository.save("a", "enabled")
+            assert wait_until(lambda: service.enabled == {"a"})
+            connection.execute("SELECT pg_promote()")
 
-                def is_heard() -> bool:
-                    PluginConfigRepository(connection).save("b", "enabled", {"number": time.monotonic_ns()})
-                    return wait_until(lambda: {"b"} in [sync["names"] for sync in syncs(service)], 1.0)
+            def is_heard() -> bool:
+                PluginConfigRepository(connection).save("b", "enabled", {"number": time.monotonic_ns()})
+                return wait_until(lambda: {"b"} in [sync["names"] for sync in syncs(service)], 1.0)
 
-                assert wait_until(is_heard)
+            assert wait_until(is_heard)
     assert [message for message in caplog.messages if message.startswith("polling")] == [
         "polling plugin_config every 0.05 s: the server refuses LISTEN: cannot execute LISTEN during recovery"
     ]

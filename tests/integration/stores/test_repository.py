@@ -168,13 +168,3 @@ def test_racing_adds_return_the_same_row(race: Race, repository: Repository, com
     rows = race(lambda store: store.add("a", "disabled", {"by": "blocker"}), *calls, commit=commit)
     assert rows == [rows[0]] * 3 == repository.get_all() * 3
     assert (rows[0].config == {"by": "blocker"}) is commit
-
-
-@pytest.mark.parametrize("old", [{}, {"old": 0, "gone": 0}])
-def test_racing_updates_lose_no_key(race: Race, repository: Repository, old: dict[str, int]) -> None:
-    if old:
-        repository.save("a", "enabled", old)
-    calls = [partial(repository.update_config, "a", {f"{n}": n}, remove=["gone"]) for n in range(3)]
-    race(lambda store: store.update_config("a", {"blocker": 1}), *calls, commit=True)
-    expected = {key: 0 for key in old if key != "gone"} | {"blocker": 1, "0": 0, "1": 1, "2": 2}
-    assert repository.get_all()[0].config == expected

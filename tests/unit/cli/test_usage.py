@@ -33,10 +33,8 @@ SET = ["config", "set", "mail", "key"]
     ("args", "said"),
     [
         ([], ""),
-        (["frobnicate"], ""),
         (["enable"], ""),
         (SET, ""),
-        (["list", "extra"], ""),
         (["list", "postgresql://u:pa's3cret@h/db"], CONNINFO),
         (["list", "postgresql://h/db?password=p's3cret"], CONNINFO),
         (["migrate", "--wait", "postgresql://u:pa s3cret@h/db"], CONNINFO),

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 from recorder import FailingStore, Recorder, events_of, raising, restored, rows, started, stored
 
-from plugin_store import InvalidConfigError, PluginManager, PluginStatus, StoreUnavailableError
+from plugin_store import PluginManager, PluginStatus, StoreUnavailableError
 
 ERROR, ENABLED, DISABLED = PluginStatus.ERROR, PluginStatus.ENABLED, PluginStatus.DISABLED
 
@@ -79,15 +79,6 @@ def test_plugin_is_stopped_when_on_config_changed_raises(stops: bool, error: typ
     assert manager.last_report.skipped == {"child": "Dependency 'base' not enabled"}
     retry(manager, base)
     assert manager.is_enabled("child")
-
-
-@each_but_interrupt
-def test_config_is_refused_when_validate_config_raises(error: type[BaseException]) -> None:
-    manager, base, _, events = running()
-    base.parse = raising(error())
-    with pytest.raises(InvalidConfigError, match="plugin 'base' refuses this config"):
-        manager.save_config("base", {"n": 1})
-    assert (base.status, rows(manager.store)["base"], events) == (ENABLED, ("enabled", {}), [])
 
 
 def failing_in_sync(hook: str, error: BaseException) -> tuple[PluginManager, Recorder, Recorder]:

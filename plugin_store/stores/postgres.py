@@ -218,9 +218,9 @@ def _plugins(rows: list[Row]) -> list[PluginConfig]:
     readable, unreadable = [], {}
     for name, status, config, *others in rows:
         try:
-            # In binary, jsonb is a version byte, then text.
-            readable.append(PluginConfig(name, status, _decode(config, 1)[0], *others))
-        except (ValueError, RecursionError) as exc:
+            # In binary, jsonb is a version byte, then text. ``**`` raises TypeError if the text is not an object.
+            readable.append(PluginConfig(name, status, {**_decode(config, 1)[0]}, *others))
+        except (TypeError, ValueError, RecursionError) as exc:
             unreadable[name] = exc
     if unreadable:
         names, reason = ", ".join(map(repr, unreadable)), next(iter(unreadable.values()))

@@ -17,6 +17,7 @@ from plugin_store import (
     SchemaError,
     StoreError,
 )
+from plugin_store.errors import UnreadableRowsError
 
 Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
@@ -122,6 +123,19 @@ def test_refused_row_is_not_shown(repository: Repository, connection: Connection
     with refused('the database refused: [^;]* check constraint "rule"$', psycopg.errors.CheckViolation):
         repository.save_config("analytics", {"forbidden": "a secret"})
     assert repository.get_all() == []
+
+
+@pytest.mark.parametrize("config", ["[1]", "null", None])
+def test_config_that_is_not_an_object_is_named(
+    repository: Repository, connection: Connection, config: str | None
+) -> None:
+    connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_config_is_object")
+    connection.execute("ALTER TABLE plugin_config ALTER config DROP NOT NULL")
+    repository.save("good", "enabled", {"port": 25})
+    connection.execute("INSERT INTO plugin_config (plugin_name, config) VALUES ('odd', %s)", [config])
+    with pytest.raises(UnreadableRowsError, match="plugin 'odd' cannot be read") as caught:
+        repository.get_all()
+    assert [row.plugin_name for row in caught.value.rows] == ["good"]
 
 
 def test_dropped_row_is_a_store_error(repository: Repository, connection: Connection) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,24 +13,23 @@ from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
 TICK = timedelta(microseconds=1)
 
 
-def stamp_in_the_future(connection: psycopg.Connection[Any]) -> datetime:
-    """Give the one row the stamps of a clock that is a year ahead; return its version."""
+def stamp_in_the_future(connection: psycopg.Connection[Any]) -> None:
+    """Give the one row the stamps of a clock that is a year ahead."""
     connection.execute("SET session_replication_role = replica")  # without the triggers
-    row = connection.execute(
+    connection.execute(
         """UPDATE plugin_config
               SET created_at = created_at + interval '1 year', updated_at = updated_at + interval '1 year',
                   enabled_at = enabled_at + interval '1 year', disabled_at = disabled_at + interval '1 year'
-           RETURNING updated_at"""
-    ).fetchone()
+        """
+    )
     connection.execute("RESET session_replication_role")
-    assert row is not None
-    version: datetime = row[0]
-    return version
 
 
 def test_each_change_is_a_new_version(repository: PluginConfigRepository, connection: psycopg.Connection[Any]) -> None:
     repository.save("a", "enabled", {"number": 0})
-    version = stamp_in_the_future(connection)
+    stamp_in_the_future(connection)
+    (before,) = repository.get_all()
+    version = before.updated_at
     changes = [
         lambda: repository.save("a", "disabled"),
         lambda: repository.save("a", "enabled", {"number": 1}),
@@ -40,7 +39,6 @@ def test_each_change_is_a_new_version(repository: PluginConfigRepository, connec
         lambda: repository.save_many([PluginConfig("a", "disabled")]),
         lambda: connection.execute("UPDATE plugin_config SET status = 'enabled'"),
     ]
-    (before,) = repository.get_all()
     for change in changes:
         with pytest.raises(ConflictError):
             repository.save_config("a", {}, expected_updated_at=version - TICK)

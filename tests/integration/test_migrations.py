@@ -277,7 +277,6 @@ def test_table_has_these_columns_with_comments(connection: Connection) -> None:
         ("(plugin_name, status) VALUES ('x', 'Enabled')", psycopg.errors.CheckViolation),
         ("(plugin_name, status) VALUES ('x', NULL)", psycopg.errors.NotNullViolation),
         ("(plugin_name, config) VALUES ('x', '[]')", psycopg.errors.CheckViolation),
-        ("(plugin_name, config) VALUES ('x', 'null')", psycopg.errors.CheckViolation),
     ],
 )
 def test_table_refuses_wrong_values(connection: Connection, row: str, error: type[Exception]) -> None:
@@ -337,7 +336,6 @@ def test_other_change_moves_only_updated_at(made: PluginConfig, connection: Conn
         "status = 'disabled', config = '{}'",
         "id = gen_random_uuid(), created_at = '2001-01-01 UTC'",
         "updated_at = '2001-01-01 UTC'",
-        "updated_at = now() + interval '1 year'",
         "enabled_at = now(), disabled_at = NULL",
     ],
 )

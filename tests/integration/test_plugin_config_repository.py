@@ -1,14 +1,8 @@
 """The source's tests of the repository (its phase 2), under the names that it gives them."""
 
-from typing import Any
-
-import psycopg
+from recorder import rows
 
 from plugin_store import PluginConfigRepository
-
-
-def rows(connection: psycopg.Connection[Any]) -> list[Any]:
-    return connection.execute("SELECT plugin_name, status, config FROM plugin_config").fetchall()
 
 
 def test_get_by_name_returns_config(repository: PluginConfigRepository) -> None:
@@ -33,15 +27,15 @@ def test_get_enabled_returns_only_enabled(repository: PluginConfigRepository) ->
     assert [config.plugin_name for config in repository.get_enabled()] == ["analytics"]
 
 
-def test_save_creates_new_config(repository: PluginConfigRepository, connection: psycopg.Connection[Any]) -> None:
+def test_save_creates_new_config(repository: PluginConfigRepository) -> None:
     repository.save("analytics", "enabled", {"key": "val"})
-    assert rows(connection) == [("analytics", "enabled", {"key": "val"})]
+    assert rows(repository) == {"analytics": ("enabled", {"key": "val"})}
 
 
-def test_save_updates_existing_config(repository: PluginConfigRepository, connection: psycopg.Connection[Any]) -> None:
+def test_save_updates_existing_config(repository: PluginConfigRepository) -> None:
     repository.save("analytics", "disabled", {})
     repository.save("analytics", "enabled", {"updated": True})
-    assert rows(connection) == [("analytics", "enabled", {"updated": True})]
+    assert rows(repository) == {"analytics": ("enabled", {"updated": True})}
 
 
 def test_save_enabled_sets_enabled_at(repository: PluginConfigRepository) -> None:
@@ -52,8 +46,8 @@ def test_save_disabled_sets_disabled_at(repository: PluginConfigRepository) -> N
     assert repository.save("analytics", "disabled", {}).disabled_at is not None
 
 
-def test_delete_removes_config(repository: PluginConfigRepository, connection: psycopg.Connection[Any]) -> None:
+def test_delete_removes_config(repository: PluginConfigRepository) -> None:
     repository.save("analytics", "enabled", {})
     assert repository.delete("analytics") is True
     assert repository.get_by_name("analytics") is None
-    assert rows(connection) == []
+    assert rows(repository) == {}

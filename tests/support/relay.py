@@ -21,8 +21,8 @@ class Relay:
     """Relays TCP connections to the server of a URL; a context manager. ``url`` leads through it.
 
     ``silence()`` passes nothing on, as a stopped proxy does. ``drop_packets()`` drops what clients send,
-    as a dead network does (Linux). ``refuse()`` closes all connections and takes no new ones. ``restore()`` ends all
-    three. ``to_server`` and ``to_client`` change the bytes that pass. If they raise OSError, the connection closes.
+    as a dead network does (Linux). ``restore()`` ends both. ``to_server`` and ``to_client`` change the bytes that pass.
+    If they raise OSError, the connection closes.
     """
 
     def __init__(self, url: str, to_server: Change = bytes, to_client: Change = bytes) -> None:
@@ -30,13 +30,13 @@ class Relay:
         self._to_server, self._to_client = to_server, to_client
         self._flows = threading.Event()
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
-        self._port = 0
-        self._listening: socket.socket | None = None
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=50)
 
     @property
     def url(self) -> str:
         user = f"{self._target['user']}:{self._target.get('password', '')}"
-        return f"postgresql://{user}@127.0.0.1:{self._port}/{self._target['dbname']}?sslmode=disable"
+        port = self._listening.getsockname()[1]
+        return f"postgresql://{user}@127.0.0.1:{port}/{self._target['dbname']}?sslmode=disable"
 
     def silence(self) -> None:
         self._flows.clear()
@@ -47,41 +47,29 @@ class Relay:
         for each in self._clients():
             each.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
-    def refuse(self) -> None:
-        if self._listening is not None:
-            _shut(self._listening)
-            self._listening.close()
-        self._listening = None
-        pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            _shut(*pair)
-
     def restore(self) -> None:
         self._flows.set()
         for each in self._clients():
             with suppress(OSError):
                 each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, struct.pack("i", 0))
-        if self._listening is None:
-            self._listening = socket.create_server(("127.0.0.1", self._port), backlog=50)
-            self._port = self._listening.getsockname()[1]
-            threading.Thread(target=self._accept, args=[self._listening], daemon=True).start()
 
     def __enter__(self) -> Relay:
         self.restore()
+        threading.Thread(target=self._accept, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.restore()
-        self.refuse()
+        _shut(self._listening, *(end for pair in self._pairs for end in pair))
+        self._listening.close()
 
     def _clients(self) -> list[socket.socket]:
-        listening = [] if self._listening is None else [self._listening]
-        return listening + [client for client, _ in self._pairs if client.fileno() >= 0]
+        return [self._listening, *(client for client, _ in self._pairs if client.fileno() >= 0)]
 
-    def _accept(self, listening: socket.socket) -> None:
+    def _accept(self) -> None:
         with suppress(OSError):
             while True:
-                client, server = listening.accept()[0], self._connect()
+                client, server = self._listening.accept()[0], self._connect()
                 self._pairs.append((client, server))
                 for way in ((client, server, self._to_server), (server, client, self._to_client)):
                     threading.Thread(target=self._pump, args=way, daemon=True).start()

@@ -11,12 +11,18 @@ import pytest
 def loaded_by(program: str) -> set[str]:
     """Return the modules that a fresh interpreter has loaded after the program."""
     command = [sys.executable, "-c", f"{program}\nimport sys; print(*sys.modules)"]
-    return set(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split())
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    return set(shown.splitlines()[-1].split())
 
 
 def test_import_loads_one_module() -> None:
     loaded = {name for name in loaded_by("import plugin_store") if name.startswith("plugin_store")}
     assert loaded == {"plugin_store"}
+
+
+def test_help_loads_no_driver() -> None:
+    loaded = loaded_by("from plugin_store.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
+    assert not loaded & {"psycopg", "yoyo", "flask", "difflib"}
 
 
 @pytest.mark.parametrize("name", ["PluginManager", "InMemoryPluginConfigStore", "EventDispatcher", "StoreError"])

@@ -17,7 +17,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from workers import environment, free_port, wait_until
+from workers import environment, wait_until
 
 from plugin_store import PluginConfigRepository
 
@@ -178,15 +178,6 @@ def test_import_into_a_pager_holds_no_lock(database_url: str, mail: PluginConfig
         mail.save("mail", "disabled")
         process.communicate(timeout=LIMIT_SECONDS)
     assert process.returncode == 0
-
-
-def test_migrate_waits_for_the_database() -> None:
-    url = f"postgresql://me:secret@127.0.0.1:{free_port()}/db"
-    with started(url, "migrate", "--wait", "1.5") as process:
-        _, errors = process.communicate(timeout=LIMIT_SECONDS)
-    assert process.returncode == 3
-    assert errors.startswith("waiting up to 1.5 s for the database: ") and errors.count("waiting") == 1
-    assert "plugin-store: the database cannot be reached" in errors and "secret" not in errors
 
 
 # -- a terminal -----------------------------------------------------------------------------------

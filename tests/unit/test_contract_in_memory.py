@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,14 +20,9 @@ class TestInMemory(PluginConfigStoreContract, ConcurrentPluginConfigStoreContrac
 
 
 def test_updated_at_grows_when_clock_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> datetime:
-            return next(times)
-
     first = datetime(2020, 1, 1, tzinfo=timezone.utc)
-    times = (first - timedelta(hours=turn) for turn in range(5))
-    monkeypatch.setattr(sys.modules[InMemoryPluginConfigStore.__module__], "datetime", Clock)
+    clock = Mock(now=Mock(side_effect=[first - timedelta(hours=turn) for turn in range(5)]))
+    monkeypatch.setattr(sys.modules[InMemoryPluginConfigStore.__module__], "datetime", clock)
     store = InMemoryPluginConfigStore()
     versions = [store.save_config("analytics", {"turn": turn}).updated_at for turn in range(5)]
     assert versions == [first + timedelta(microseconds=turn) for turn in range(5)]

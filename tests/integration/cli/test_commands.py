@@ -298,12 +298,13 @@ def test_diff_has_a_status_for_each_outcome(run: Run, file: str, repository: Rep
             assert words in failed.err
 
 
-def test_statuses_tell_refused_from_away(run: Run, empty_url: str, file: str) -> None:
+def test_statuses_tell_refused_from_away(run: Run, empty_url: str, file: str, caplog: pytest.LogCaptureFixture) -> None:
     nowhere = "postgresql://someone:s3cret@127.0.0.1:1/none"
-    for command in ("list", "disable mail", f"diff {file}", f"import {file}", "migrate --wait -1", "status", "watch"):
+    for command in ("list", "disable mail", f"diff {file}", f"import {file}", "migrate --wait 0.1", "status", "watch"):
         away = run(*command.split(), "--database", nowhere)
         assert (away.status, away.out) == (3, "")
-        assert "cannot be reached" in away.err and "s3cret" not in away.err
+        assert "cannot be reached" in away.err and "s3cret" not in away.err + caplog.text
+    assert [message.partition(":")[0] for message in caplog.messages] == ["waiting up to 0.1 s for the database"]
     for command, status in (("list", 1), (f"diff {file}", 2), (f"import {file}", 1), ("watch", 1)):
         missing = run(*command.split(), "--database", empty_url)
         assert (missing.status, missing.out) == (status, "")

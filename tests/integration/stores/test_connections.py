@@ -286,14 +286,6 @@ def test_waiting_calls_get_connections_in_turn(database_url: str) -> None:
         assert [thread.result() for thread in busy] == [None, None]
 
 
-def test_own_pool_prepares_at_once(database_url: str) -> None:
-    sent: list[bytes] = []
-    relays = Relay(database_url, lambda data: sent.append(data) or data)
-    with relays as relay, PluginConfigRepository.open(relay.url) as repository:
-        repository.get_all()
-    assert b"_pg3_0\0-- " in b"".join(sent)  # psycopg's name of a prepared statement
-
-
 def test_open_waits_for_a_database(server: Server, connection: Connection, caplog: pytest.LogCaptureFixture) -> None:
     url, started = server.url("later"), time.monotonic()
     with pytest.raises(StoreUnavailableError):
@@ -316,7 +308,6 @@ def test_open_waits_for_a_database(server: Server, connection: Connection, caplo
     [
         "postgresql://postgres:{}@127.0.0.1:{}/db",
         "host=127.0.0.1 user=postgres password={} port={} dbname=db",
-        "postgresql://127.0.0.1/db?user=postgres&password={}&port={}",
         "host=/nonexistent password={} port={}",
         "host=a..b password={} port={}",
         "host=127.0.0.1 password={} port={} sslmode=perhaps",

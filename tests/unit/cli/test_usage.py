@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from plugin_store.cli import main
@@ -53,16 +50,3 @@ def test_wrong_usage_exits_with_2_without_secret(
     assert raised.value.code == 2
     shown = capsys.readouterr().err
     assert "usage: plugin-store" in shown and said in shown and "s3cret" not in shown
-
-
-def test_help_loads_no_driver() -> None:
-    program = """
-import sys
-from plugin_store.cli import main
-try:
-    main(["--help"])
-except SystemExit:
-    print(sorted({"psycopg", "yoyo", "flask", "difflib"} & set(sys.modules)))
-"""
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert done.stdout.splitlines()[-1] == "[]"

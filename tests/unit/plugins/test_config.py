@@ -32,12 +32,8 @@ def test_config_merges_three_layers_by_top_level_key() -> None:
     _, _, mail = running({"b": 2, "c": 2, "tls": {"on": True}}, a=1, b=1, c=1, tls={"on": False, "ca": "x"})
     mail.set_config("c", 3)
     assert mail._config == {"a": 1, "b": 2, "c": 3, "tls": {"on": True}}
-    assert [mail.get_config(key) for key in ("a", "b", "c", "tls")] == [1, 2, 3, {"on": True}]
-
-
-def test_get_config_returns_default_when_key_is_missing() -> None:
-    _, _, mail = running({"none": None})
-    assert (mail.get_config("absent"), mail.get_config("absent", 7), mail.get_config("none", 7)) == (None, 7, None)
+    assert [mail.get_config(key, 7) for key in ("a", "b", "c", "tls", "absent")] == [1, 2, 3, {"on": True}, 7]
+    assert mail.get_config("absent") is None
 
 
 def test_config_shares_nothing_with_its_users() -> None:
@@ -110,17 +106,6 @@ def test_hook_may_set_config() -> None:
     with pytest.raises(InvalidConfigError, match="is a set"):
         manager.enable_plugin("mail")
     assert not manager.is_enabled("mail")
-
-
-def test_key_set_while_storing_stays_pending() -> None:
-    manager, store, mail = running()
-    mail.set_config("n", 1)
-    store.after["save"] = lambda: mail.set_config("n", 2)
-    manager.enable_plugin("mail")
-    store.after.clear()
-    assert (mail.get_config("n"), rows(store)["mail"][1]) == (2, {"n": 1})
-    manager.enable_plugin("mail")
-    assert rows(store)["mail"][1] == {"n": 2}
 
 
 def test_enable_keeps_config_stored_by_others_meanwhile() -> None:

@@ -62,22 +62,6 @@ def test_listener_change_is_announced_after_its_event() -> None:
     assert (heard, mail.get_config("n")) == ([1, 2, 3], 3)
 
 
-def test_listener_may_wait_for_another_thread() -> None:
-    manager = started(None, Recorder("a"), Recorder("b"))
-    enabled: list[bool] = []
-
-    def listener(event: Event) -> None:
-        if event.data["plugin_name"] == "a":
-            thread = Thread(target=manager.enable_plugin, args=["b"])
-            thread.start()
-            thread.join(30)
-            enabled.append(manager.is_enabled("b"))
-
-    manager.event_dispatcher.add_listener("plugin.enabled", listener)
-    manager.enable_plugin("a")
-    assert enabled == [True]
-
-
 def test_running_dispatch_takes_over_events_of_other_threads() -> None:
     manager = started(None, Recorder("a"), Recorder("b"))
     heard: list[str] = []

@@ -182,17 +182,3 @@ def test_plugin_is_in_error_when_hook_and_store_fail(method: str, failing: str, 
     assert (mail.status, mail.hooks) == (ERROR, hooks)
     assert events == [("disabled", "mail")] * (method == "disable_plugin") + [("failed", "mail")]
     retry(manager, mail)
-
-
-def test_error_stays_when_storing_retry_fails() -> None:
-    manager = started(store := FailingStore(), mail := Recorder("mail"))
-    mail.fail("on_enable")
-    with pytest.raises(ValueError, match="mail failed"):
-        manager.enable_plugin("mail")
-    mail.fail()
-    store.fails = {"save"}
-    for call in (manager.enable_plugin, manager.disable_plugin):
-        with pytest.raises(StoreUnavailableError):
-            call("mail")
-        assert mail.status is ERROR
-    assert mail.hooks == ["on_enable", "on_enable", "on_disable"]

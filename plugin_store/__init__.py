@@ -1,7 +1,7 @@
 """plugin_store keeps the state of a service's plugins in one PostgreSQL table.
 
 ``import plugin_store`` loads this file only. Each public name is loaded when it is first used.
-PluginConfigRepository and PluginWatcher load the database driver.
+PluginConfigRepository, PluginWatcher and the functions for files of plugins load the database driver.
 """
 
 __version__ = "0.2.0"

@@ -67,7 +67,7 @@ class TableFollower(Thread):
         super().__init__(name="plugin-watcher", daemon=True)
         self.stopped = False
         self.last_sync: float | None = None  # when the last sync succeeded, by time.monotonic()
-        self.problems: list[str] = []  # since the last sync
+        self.problems: list[str] = []  # since the last successful sync
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._found = self._told = ""  # what is wrong with the table, or with listening
@@ -213,7 +213,7 @@ class PluginWatcher:
 
     @property
     def problem(self) -> str | None:
-        """Why the watcher is not healthy, or None."""
+        """Why the watcher is not healthy, or None. Logs once if C code forked this process."""
         follower, age = _running.get((self, os.getpid())), self.last_sync_age
         if follower is None:
             if self._not_running != FORKED_IN_C and any(watcher is self for watcher, _ in list(_running)):
@@ -225,7 +225,7 @@ class PluginWatcher:
         return (follower.problems or ["no sync has succeeded in time"])[-1]
 
 
-# The running watchers, by process id. The dict's methods are atomic, so a signal handler may use it.
+# The followers, by watcher and process id. The dict's methods are atomic, so a signal handler may use it.
 _running: dict[tuple[PluginWatcher, int], TableFollower] = {}
 
 

@@ -72,6 +72,9 @@ class Sync:
                 if isinstance(error, KeyboardInterrupt):
                     raise error
         self._start(plan)
+        for name, managed in self._plugins.items():
+            if managed.plugin.status is PluginStatus.INITIALIZED and self._is_row(name, DISABLED):
+                managed.switch(False, self._rows[name], origin=STORED)  # the status shows the row; no hook runs
         self._fill_report(plan)
 
     def stop_dependents(self, name: str) -> None:
@@ -141,8 +144,6 @@ class Sync:
     def _fill_report(self, plan: Plan) -> None:
         self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)
         for name, managed in self._plugins.items():
-            if self._is_row(name, DISABLED) and managed.plugin.status is PluginStatus.INITIALIZED:
-                managed.plugin.disable()  # the status shows the disabled row; no hook runs
             if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
                 self.report.failed[name] = managed.failure.text
             elif name in plan.skip and not managed.enabled:

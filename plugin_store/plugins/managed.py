@@ -112,9 +112,8 @@ class Managed:
             if changed and self.enabled:
                 plugin.on_config_changed(copy_json(old), copy_json(new))
 
-        return _error_of(
-            apply
-        )  # in one step: if a signal handler raises, the next sync repeats it or starts the plugin
+        # In one step: if a signal handler raises, the next sync repeats it, or starts the plugin.
+        return _error_of(apply)
 
     def switch(
         self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None

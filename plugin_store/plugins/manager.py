@@ -36,7 +36,7 @@ class PluginManager(Registry):
 
     ``event_dispatcher`` announces plugin.registered, .initialized, .enabled, .disabled, .config_changed and .failed.
     The data of each event has ``plugin_name``; plugin.failed adds ``reason``. Enabled, disabled and config_changed add
-    ``before``, ``after`` and ``origin``: "local" for a call of this manager, "stored" for a change in the store.
+    ``before``, ``after`` and ``origin``: "local" for the plugin that a call names, "stored" for all others.
     ``config_repo`` is a PluginConfigStore, by default an InMemoryPluginConfigStore.
 
     The manager is thread-safe and makes one change at a time. Hooks run during a change. They may read the manager,
@@ -87,8 +87,8 @@ class PluginManager(Registry):
     def enable_plugin(self, name: str) -> None:
         """Enable a plugin, store its status and pending config, and announce plugin.enabled.
 
-        Then sync the other plugins, so plugins that wait for this one start. Repeating the call has no effect.
-        If on_enable raises, nothing is stored and the plugin is in ERROR. If storing fails, on_disable undoes it.
+        Then sync the other plugins, so plugins that wait for this one start. Repeating the call only stores new pending
+        keys. If on_enable raises, nothing is stored and the plugin is in ERROR. If storing fails, on_disable undoes it.
         Raises PluginNotFoundError; PluginStateError ("Cannot enable") if the plugin was never initialized;
         DependencyError; InvalidConfigError or UnresolvedReferenceError for its config; and what on_enable raises.
         """
@@ -107,9 +107,9 @@ class PluginManager(Registry):
     def disable_plugin(self, name: str) -> None:
         """Disable a plugin, store its status and pending config, and announce plugin.disabled. Then sync the others.
 
-        Repeating the call has no effect. Failures of other plugins do not prevent it. If on_disable raises, the row is
-        disabled and the plugin is in ERROR. If storing fails, on_enable undoes it. Raises PluginNotFoundError;
-        DependencyError while enabled plugins depend on it; and what on_disable raises.
+        Repeating the call only stores new pending keys. Failures of other plugins do not prevent it. If on_disable
+        raises, the row is disabled and the plugin is in ERROR. If storing fails, on_enable undoes it.
+        Raises PluginNotFoundError; DependencyError while enabled plugins depend on it; and what on_disable raises.
         """
         managed = self._get(name)
         if self._dependents(name):  # another process may have disabled them

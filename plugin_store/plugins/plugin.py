@@ -164,7 +164,7 @@ class BasePlugin:
         If a secret cannot be read, raises UnresolvedReferenceError, which names the variable or file.
         """
         for layer in (self._pending, self._stored, self._defaults):
-            value = layer.get(key, layer)
+            value = layer.get(key, layer)  # one atomic step: another thread may remove a pending key
             if value is not layer:
                 return resolve(self.metadata.name, value, ("config", key))
         return default

@@ -72,7 +72,7 @@ class Registry:
         return [(blueprint, prefix) for blueprint, prefix in found if blueprint is not None]
 
     def _note(self, what: str, name: str, **data: Any) -> None:
-        self._turns.get().events.append(Event(f"plugin.{what}", {"plugin_name": name, **data}))
+        self._turns.get().noted.append(Event(f"plugin.{what}", {"plugin_name": name, **data}))
 
     def _get(self, name: str) -> Managed:
         try:

@@ -26,7 +26,8 @@ class Turn:
     """
 
     def __init__(self) -> None:
-        self.events: deque[Event] = deque()
+        self.noted: deque[Event] = deque()  # events of the change that runs
+        self.events: deque[Event] = deque()  # events of changes that have ended
         self._lock = RLock()
         self._owner = 0
         self._announcer: dict[str, object] = {}
@@ -46,7 +47,11 @@ class Turn:
                     "look for a hook that hangs, then repeat the call"
                 )
             self._owner = me
-            return change()
+            try:
+                return change()
+            finally:
+                while self.noted:
+                    self.events.append(self.noted.popleft())
         finally:
             # A signal handler may raise after any call. So do not keep a flag that says who holds the lock, and call
             # nothing before release(). RLock.release() raises RuntimeError if this thread does not hold the lock.
@@ -58,7 +63,9 @@ class Turn:
                 pass
 
     def announce(self, dispatch: Callable[[Event], object]) -> None:
-        """Dispatch the queued events in order. If a dispatch is already running, it dispatches them."""
+        """Dispatch the events of ended changes in order. If a dispatch is already running, it dispatches them."""
+        if self._owner == get_ident():  # a hook's call was refused, and the change goes on
+            return
         me = object()
         while self.events:  # again, because another thread may have left its events to this one
             try:

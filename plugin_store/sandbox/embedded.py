@@ -124,7 +124,7 @@ class EmbeddedPostgres:
     def stop(self) -> None:
         """Stop the server and remove its directory. In a fork, or if the server is not running, do nothing.
 
-        Raises EmbeddedPostgresError if that fails or takes longer than a minute. The message names the directory.
+        Raises EmbeddedPostgresError if stopping fails or takes longer than a minute. The message names the directory.
         """
         if self._keeper is None or self._owner != os.getpid():
             return

@@ -91,7 +91,7 @@ def _connect(conninfo: str, application_name: str) -> LibraryConnection:
 def new_cursor(connection: Connection) -> Cursor:
     """Return a cursor that ignores the connection's row factory, cursor class and adapters.
 
-    Parameters are str. In binary results, a config is text after one byte.
+    Pass parameters as str. In a binary result, a config is a version byte, then JSON text.
     """
     if connection.info.encoding == "ascii":
         raise StoreError("client_encoding is SQL_ASCII: connect with client_encoding=utf8")

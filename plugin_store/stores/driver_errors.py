@@ -49,7 +49,7 @@ _ADVICE: dict[str, tuple[type[StoreError], str, str]] = {
     "42501": (
         StoreError,
         "the database role may not do this",
-        "to read it needs SELECT on all columns of plugin_config, to write INSERT, UPDATE and DELETE too: see "
+        "reading needs SELECT on all columns of plugin_config; writing also needs INSERT, UPDATE and DELETE: see "
         "sql/recipes/grants.sql",
     ),
     # Our statements set every column without a default.

@@ -44,7 +44,8 @@ class OwnPool:
         try:
             if not connections.wait(me, self._timeout):
                 raise StoreUnavailableError(
-                    f"no connection became free within {self._timeout:g} s: max_size={self._max_size} are in use"
+                    f"no connection became free within {self._timeout:g} s: all max_size={self._max_size} are in use; "
+                    "raise max_size, or shorten the transactions"
                 )
             if self._closed:
                 raise StoreUnavailableError("the repository is closed")

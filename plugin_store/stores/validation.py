@@ -133,7 +133,7 @@ def _checked(value: Any, plugin_name: str, path: tuple[str | int, ...]) -> Any:
 
 
 def _problem(value: Any, depth: int) -> str | None:
-    """Return why a value cannot be stored, whatever it holds. None if it can."""
+    """Return why the value itself cannot be stored, or None. Its items are not checked."""
     if isinstance(value, str):
         return _text_problem(value)
     if value is None or isinstance(value, bool):

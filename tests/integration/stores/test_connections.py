@@ -244,7 +244,7 @@ def test_exhausted_pool_is_unavailable(database_url: str) -> None:
     with (
         PluginConfigRepository.open(database_url, max_size=1, timeout=0.05) as repository,
         repository.transaction(),
-        pytest.raises(StoreUnavailableError, match=r"within 0\.05 s: max_size=1"),
+        pytest.raises(StoreUnavailableError, match=r"within 0\.05 s: all max_size=1"),
     ):
         repository.get_all()
 

@@ -83,6 +83,48 @@ def test_running_dispatch_takes_over_events_of_other_threads() -> None:
     assert heard == ["a", "b"]
 
 
+def test_refused_call_of_hook_announces_nothing() -> None:
+    manager = started(stored(base="enabled"), Recorder("base"), child := Recorder("child", "base"))
+    events = events_of(manager)
+
+    def hook() -> None:
+        with pytest.raises(PluginStateError):
+            manager.disable_plugin("base")
+        assert events == []
+
+    child.then["on_enable"] = hook
+    manager.enable_plugin("child")
+    assert events == [("enabled", "base"), ("enabled", "child")]
+
+
+def test_running_dispatch_waits_for_end_of_change() -> None:
+    store = stored(first="disabled", base="disabled")
+    manager = started(store, Recorder("first"), Recorder("base"), child := Recorder("child", "base"))
+    heard: list[str] = []
+    seen: list[str] = []
+    inside, returned = Flag(), Flag()
+
+    def listener(event: Event) -> None:
+        heard.append(event.data["plugin_name"])
+        if heard == ["first"]:
+            store.save("base", "enabled")
+            thread.start()
+            assert inside.wait(30)
+
+    def hook() -> None:
+        inside.set()
+        assert returned.wait(30)
+        seen.extend(heard)
+
+    child.then["on_enable"] = hook
+    thread = Thread(target=manager.enable_plugin, args=["child"])
+    manager.event_dispatcher.add_listener("plugin.enabled", listener)
+    manager.enable_plugin("first")
+    returned.set()
+    thread.join(30)
+    assert (seen, heard) == (["first"], ["first", "base", "child"])
+
+
 def test_events_left_by_interrupt_come_with_next_change() -> None:
     manager = started(None, Recorder("a"), Recorder("b"))
     dispatcher, interrupt = manager.event_dispatcher, raising(KeyboardInterrupt())

@@ -173,9 +173,13 @@ class PluginWatcher:
         """
         follower = TableFollower(self._conninfo, self._manager.sync, self._resync_seconds, self._poll_seconds)
         if _running.setdefault((self, os.getpid()), follower) is follower:
-            atexit.register(self.stop)
-            if not _forks_in_c():
-                follower.start()
+            try:
+                atexit.register(self.stop)
+                if not _forks_in_c():
+                    follower.start()
+            except BaseException:
+                self.stop()
+                raise
 
     def stop(self) -> None:
         """Stop the thread, and wait up to about 10 seconds for its end.
@@ -230,10 +234,7 @@ _running: dict[tuple[PluginWatcher, int], TableFollower] = {}
 
 
 def _forks_in_c() -> bool:
-    """Return whether this process is a uWSGI master that forks its workers without Python's hooks.
-
-    If a thread holds the GIL at that moment, the worker hangs.
-    """
+    """Return whether a uWSGI master will fork this process in C. If a thread holds the GIL then, the worker hangs."""
     uwsgi = sys.modules.get("uwsgi")
     return uwsgi is not None and uwsgi.masterpid() == os.getpid() and "py-call-uwsgi-fork-hooks" not in uwsgi.opt
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -19,7 +20,7 @@ from relay import Relay, made_up_pid
 from watching import end_sessions, following, service_on, sessions, syncs, watcher_threads
 from workers import fresh_state, pgbouncer, wait_until
 
-from plugin_store import PluginConfigRepository
+from plugin_store import PluginConfigRepository, PluginWatcher
 from plugin_store.cli.migrate import migrate
 
 Connection = psycopg.Connection[Any]
@@ -235,6 +236,14 @@ def test_watcher_runs_once_and_starts_again(database_url: str, service: Service,
             watcher.stop()
             assert watcher_threads() == []
             assert watcher.problem == "the watcher is not started"
+
+
+def test_start_can_be_repeated_after_it_failed(database_url: str, service: Service) -> None:
+    watcher = PluginWatcher(service.manager, database_url)
+    with patch("threading.Thread.start", side_effect=RuntimeError), pytest.raises(RuntimeError):
+        watcher.start()
+    with watcher:
+        assert wait_until(lambda: watcher.healthy)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts the descriptors in /proc")

@@ -35,7 +35,7 @@ def test_missing_column_is_named_and_stops_nothing(
     connection.execute(f"ALTER TABLE plugin_config RENAME {column} TO old".encode())
     for name, call in METHODS.items():
         if name not in ("delete", "save_many"):  # these need only some of the columns
-            with pytest.raises(SchemaError, match="is missing from the search_path") as caught:
+            with pytest.raises(SchemaError, match="plugin_config is out of date") as caught:
                 call(repository, version)
             assert RUN in str(caught.value) and column in str(caught.value)
     for change in (service.manager.disable_plugin, service.manager.enable_plugin):

@@ -108,6 +108,17 @@ def test_hook_may_set_config() -> None:
     assert not manager.is_enabled("mail")
 
 
+def test_key_set_while_storing_stays_pending() -> None:
+    manager, store, mail = running()
+    mail.set_config("n", 1)
+    store.after["save"] = lambda: mail.set_config("n", 2)
+    manager.enable_plugin("mail")
+    store.after.clear()
+    assert (mail.get_config("n"), rows(store)["mail"][1]) == (2, {"n": 1})
+    manager.enable_plugin("mail")
+    assert rows(store)["mail"][1] == {"n": 2}
+
+
 def test_enable_keeps_config_stored_by_others_meanwhile() -> None:
     manager = restored(None, mail := Recorder("mail"), port=25)
     mail.then["on_enable"] = lambda: manager.store.save_config("mail", {"host": "a"})

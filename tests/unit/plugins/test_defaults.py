@@ -56,11 +56,17 @@ def test_enable_defaults_undoes_hooks_when_storing_fails() -> None:
 
 def test_enable_defaults_respects_row_disabled_meanwhile() -> None:
     manager = started(store := FailingStore(), mail := Recorder("mail"))
-    mail.set_config("port", 587)
-    store.before["add"] = lambda: InMemoryPluginConfigStore.save(store, "mail", "disabled", {"host": "a"})
+    store.before["add"] = lambda: InMemoryPluginConfigStore.save(store, "mail", "disabled")
     assert manager.enable_defaults("mail") == []
     assert mail.hooks == ["on_enable", "on_disable"]
-    assert rows(store) == {"mail": ("disabled", {"host": "a"})}
+    assert rows(store) == {"mail": ("disabled", {})}
+
+
+def test_enable_defaults_keeps_pending_config_of_lost_race() -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    mail.set_config("port", 587)
+    store.before["add"] = lambda: InMemoryPluginConfigStore.save(store, "mail", "enabled", {"host": "a"})
+    manager.enable_defaults("mail")
     manager.sync()
     assert mail._config == {"host": "a", "port": 587}
 

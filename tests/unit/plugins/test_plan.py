@@ -23,15 +23,10 @@ def test_plan_stops_dependents_first() -> None:
     assert plan == Plan(["grandchild", "child", "parent"], [], {"child": "Dependency 'parent' not enabled"})
 
 
-def test_plan_skips_blocked_plugin_and_its_dependents() -> None:
-    plan = make_plan(["a", "b"], {"a": [], "b": ["a"]}, {"a", "b"}, {"a": "refused"})
-    assert plan == Plan(["b", "a"], [], {"a": "refused", "b": "Dependency 'a' not enabled"})
-
-
-def test_plan_names_what_is_missing() -> None:
-    plan = make_plan(["a", "b", "c"], {"a": ["b", "gone"], "b": []}, set(), {})
-    skip = {"a": "Dependency 'gone' not enabled", "c": "not registered and initialized here"}
-    assert plan == Plan([], ["b"], skip)
+def test_plan_says_why_plugin_is_skipped() -> None:
+    plan = make_plan("abcde", {"a": ["b", "gone"], "b": [], "d": [], "e": ["d"]}, {"d"}, {"d": "refused"})
+    missing = {"a": "Dependency 'gone' not enabled", "c": "not registered and initialized here"}
+    assert plan == Plan(["d"], ["b"], missing | {"d": "refused", "e": "Dependency 'd' not enabled"})
 
 
 def test_plan_names_cycle() -> None:

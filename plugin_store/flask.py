@@ -101,12 +101,17 @@ NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...")
 
 
 class _Plugins(AppGroup):
-    """Shows the errors of plugin_store in one line, also while the app is made."""
+    """Shows the errors of plugin_store in one line, including those that arise while Flask loads the app."""
 
     def invoke(self, ctx: click.Context) -> Any:
         open_streams()
         try:
             return super().invoke(ctx)
+        except click.UsageError as exc:
+            if "extra argument" not in exc.message:
+                raise
+            # click would show the argument, which may be a secret.
+            raise click.UsageError("too many arguments: quote what has blanks", exc.ctx) from None
         except errors.PluginStoreError as exc:
             raise click.ClickException(printable(masked(str(exc)))) from exc
 
@@ -137,7 +142,9 @@ def _add_switch(verb: str, status: str) -> None:
                 name = plugin.metadata.name
                 for need in plugin.metadata.dependencies or []:
                     if after.get(name) == ENABLED and after.get(need) != ENABLED and {name, need} & {*names}:
-                        raise errors.DependencyError(f"plugin {name!r} depends on {need!r}, which would not be enabled")
+                        raise errors.DependencyError(
+                            f"plugin {name!r} depends on {need!r}, which would not be enabled: name both"
+                        )
                 if status == ENABLED and name in names:
                     _check(manager, store, name, {})
             verbs.set_status(store, names, status, create=True)
@@ -166,16 +173,19 @@ def get(name: str) -> None:
 @config.command("set", params=[NAME, KEY, VALUE], context_settings={"ignore_unknown_options": True})
 def set_(name: str, key: str, value: str) -> None:
     """Set a key of a plugin's stored config to VALUE: JSON, else text; - is standard input."""
+    parsed = verbs.parse_value(verbs.given_text(value))
     with _opened(name) as (manager, store):
-        parsed = verbs.parse_value(verbs.given_text(value))
         _check(manager, store, name, {key: parsed})
         notes = verbs.set_key(store, name, key, parsed, create=True)
-    write("\n".join([f"{name}: {key} is set", *notes, ""]))
+    write("".join(f"{printable(line)}\n" for line in (f"{name}: set {key}", *notes)))
 
 
 @contextmanager
 def _opened(*names: str) -> Iterator[tuple[PluginManager, PluginConfigStore]]:
-    """Yield the app's manager and its store, in one transaction if it has them. The names must be registered."""
+    """Yield the app's manager and its store. If the store has transactions, the block is one.
+
+    Raises PluginNotFoundError if a name is not registered.
+    """
     manager = current_app.extensions.get("plugin_store") or getattr(current_app, "plugin_manager", None)
     if manager is None:
         raise errors.PluginStoreError("the app has no plugin manager: call plugin_store.flask.init_app(app, manager)")

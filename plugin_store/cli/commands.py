@@ -31,7 +31,7 @@ OFF = "a plugin that the code enables by default comes back enabled; `plugin-sto
 
 
 def do_migrate(args: Namespace) -> Answer:
-    with progress("migrating, after other migrations and transactions that use the table"):
+    with progress("migrating, and waiting for other migrations and for transactions that use the table"):
         names = migrate(database(args), wait_seconds=args.wait, check=args.check)
     done = "pending" if args.check else "applied"
     lines = [f"{done} {name}\n" for name in names] or ["nothing to apply, the table is up to date\n"]
@@ -67,7 +67,7 @@ def do_list(args: Namespace) -> Answer:
         return Answer(notes=["no plugin is stored yet"])
     cells = [(row.plugin_name, row.status, local(_since(row)), ", ".join(row.config)) for row in rows]
     text = as_table([("NAME", "STATUS", "SINCE", "CONFIG KEYS"), *cells])
-    return _either(args, [_as_json(row, args) for row in rows], text, problems, status=len(problems))
+    return _either(args, [_as_json(row, args) for row in rows], text, problems, status=int(bool(problems)))
 
 
 def do_show(args: Namespace) -> Answer:
@@ -120,23 +120,24 @@ def do_config_set(args: Namespace) -> Answer:
     with stored(args) as store:
         notes = verbs.set_key(store, args.name, args.key, value, create=args.create)
     if value == text and text.startswith(("{", "[")) and not args.text:
-        notes.append(f"{args.key} is text: the value is not JSON that reads back as typed")
+        notes.append(f"{args.key} is stored as text: the value is not JSON, repeats a key or loses digits")
     return _keys(args, "set", [args.key], notes)
 
 
 def do_config_unset(args: Namespace) -> Answer:
     with stored(args) as store:
-        missing = verbs.unset_keys(store, args.name, args.keys)
-    notes = [f"no key {key!r} of plugin {args.name!r} is stored" for key in missing]
-    return _keys(args, "unset", [key for key in args.keys if key not in missing], notes)
+        removed, notes = verbs.unset_keys(store, args.name, args.keys)
+    return _keys(args, "unset", removed, notes)
 
 
 def do_export(args: Namespace) -> Answer:
     with stored(args) as store:
-        rows, problems = verbs.read_all(store)
+        problems: list[str] = []
         if args.any_names:
-            rows, problems = [verbs.existing(store, name) for name in args.any_names], []
-    return Answer(dump_plugins(rows), problems, status=len(problems))
+            rows = [verbs.existing(store, name) for name in args.any_names]
+        else:
+            rows, problems = verbs.read_all(store)
+    return Answer(dump_plugins(rows), problems, status=int(bool(problems)))
 
 
 def do_import(args: Namespace) -> Answer:
@@ -145,7 +146,7 @@ def do_import(args: Namespace) -> Answer:
         return _changes(args, _difference(args, plugins, partial=not args.prune))
     if args.prune and not plugins and not args.yes:
         _confirm("the file holds no plugin, so --prune deletes all rows")
-    with transaction(args, "importing, after transactions that write to the table") as connection:
+    with transaction(args, "importing, and waiting for transactions that write to the table") as connection:
         changes = import_plugins(connection, plugins, prune=args.prune)
     return _changes(args, changes)
 

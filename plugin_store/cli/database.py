@@ -36,7 +36,9 @@ def transaction(args: Namespace, doing: str = "waiting for the database, or for 
     """Yield a connection in one transaction, so that a command changes all or nothing. Lock waits are limited."""
     with progress(doing), connect(database(args), APPLICATION_NAME) as connection:
         connection.prepare_threshold = None  # a pooler shares its server sessions, so statements must not be prepared
-        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED  # writers wait for each other
+        connection.isolation_level = (
+            psycopg.IsolationLevel.READ_COMMITTED
+        )  # at a stricter level, concurrent writes would fail
         with translated_errors(), connection.transaction():
             connection.execute(LIMIT_WAITING)
             yield connection

@@ -26,7 +26,7 @@ LIMIT_WAITING = load_statement("limit_waiting")
 
 
 def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = False) -> list[str]:
-    """Apply the missing migrations, repair the table, and return the names of both, in order.
+    """Apply the missing migrations and repair the table. Return the names of the migrations and repairs, in order.
 
     ``check`` changes nothing, and returns the names that are pending. ``conninfo`` is a libpq
     connection string or URL. The search_path decides which table is migrated.
@@ -53,7 +53,8 @@ def migrate(conninfo: str = "", *, wait_seconds: float = 0.0, check: bool = Fals
         except StoreError as exc:
             if not isinstance(exc.__cause__, psycopg.ProgrammingError):
                 raise
-            raise MigrationError(f"the database refused: {exc.__cause__}; migrate as the owner of the table") from exc
+            reason = exc.__cause__.diag.message_primary
+            raise MigrationError(f"the database refused: {reason}; migrate as the owner of the table") from exc
 
 
 def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str] | None:

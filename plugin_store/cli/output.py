@@ -1,4 +1,4 @@
-"""What the commands write with: escaped text, tables, JSON, and a message when a call takes long."""
+"""Writes the output of commands: escaped text, tables, JSON, and a message when a call takes long."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def run(argv: list[str] | None = None) -> int:
             answer = getattr(commands, f"do_{args.run.replace(' ', '_')}")(args)
             write(answer.text)
     except PluginStoreError as exc:
-        say(f"plugin-store: {masked(str(exc))}")
+        say(printable(f"plugin-store: {masked(str(exc))}", keep="\n"))
         return 3 if isinstance(exc, StoreUnavailableError) else refused
     for note in answer.notes:
         say(printable(note))

@@ -86,6 +86,7 @@ class _Parser(argparse.ArgumentParser):
         elif message.startswith("unrecognized arguments: "):
             options = [word.partition("=")[0] for word in message.split() if word.startswith("-")]
             message = f"unknown option {' '.join(options)}" if options else "too many arguments: quote what has blanks"
+        message = re.sub(r"(explicit argument|value:) .*", r"\1 (hidden)", message, flags=re.DOTALL)
         self.exit(2, f"{self.format_usage()}{self.prog}: error: {message}\n")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:

@@ -39,7 +39,7 @@ def set_status(store: PluginConfigStore, names: Iterable[str], status: str, crea
 
 
 def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create: bool = False) -> list[str]:
-    """Set one key of a plugin's stored config, and return notes for the operator: the value has a new type.
+    """Set one key of a plugin's stored config. Return a note for the operator if the value has a new type.
 
     Raises InvalidConfigError for ``a.b`` if ``a`` is a stored object, and PluginNotFoundError unless ``create``.
     """
@@ -50,15 +50,18 @@ def set_key(store: PluginConfigStore, name: str, key: str, value: Any, *, create
     return [f"{key} was {before}, and is {after} now"] if before != after else []
 
 
-def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> list[str]:
-    """Remove keys from a plugin's stored config, and return the keys that were not stored."""
+def unset_keys(store: PluginConfigStore, name: str, keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Remove keys from a plugin's stored config. Return the removed keys, and notes about what was not stored."""
     wanted = dict.fromkeys(keys)
-    config = _config(store, name, unreadable=wanted) or {}
+    config = _config(store, name, unreadable=wanted)  # an unreadable config may hold any of the keys
+    if config is None:
+        return [], [unknown(store, name)]
     for key in wanted:
         _refuse_dotted(name, key, config, [])
-    if config.keys() & wanted:
-        store.update_config(name, {}, remove=wanted)
-    return [key for key in wanted if key not in config]
+    removed = [key for key in wanted if key in config]
+    if removed:
+        store.update_config(name, {}, remove=removed)
+    return removed, [f"no key {key!r} of plugin {name!r} is stored" for key in wanted if key not in config]
 
 
 def existing(store: PluginConfigStore, name: str) -> PluginConfig:
@@ -91,7 +94,7 @@ def given_text(argument: str) -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:  # its text would show the value
-        raise InvalidConfigError("the value on standard input is not UTF-8") from None
+        raise InvalidConfigError("the value on standard input is not UTF-8: convert it") from None
 
 
 def parse_value(text: str) -> Any:
@@ -123,7 +126,8 @@ def _required_config(store: PluginConfigStore, name: str, create: bool) -> dict[
     """Return the plugin's stored config. Without a row, raise PluginNotFoundError unless ``create``."""
     config = _config(store, name, unreadable={})
     if config is None and (not create or "," in name):  # with a comma, it is probably two names
-        raise PluginNotFoundError(f"{unknown(store, name)}; --create makes a row for a plugin that has none")
+        advice = "" if create else "; --create makes a row for a plugin that has none"
+        raise PluginNotFoundError(unknown(store, name) + advice)
     return config or {}
 
 
@@ -136,7 +140,7 @@ def _refuse_dotted(name: str, key: str, config: dict[str, Any], new: list[str]) 
     if dot and key not in config and isinstance(config.get(outer), dict):
         keys = [each for each in config[outer] if each != inner] + new
         whole = ", ".join(f"{json.dumps(each)}: …" for each in keys)
-        command = shlex.join(["config", "set", name, outer, f"{{{whole}}}"])
+        command = shlex.join(["plugin-store", "config", "set", name, outer, f"{{{whole}}}"])
         raise InvalidConfigError(f"plugin {name!r}: {outer!r} is an object, which is set as a whole: {command}")
 
 

@@ -23,7 +23,7 @@ from .transfer import PluginChange, changes
 def do_watch(args: Namespace) -> Answer:
     """Print each change of the table until a signal arrives or the reader closes the pipe.
 
-    Changes within some milliseconds may be printed as one. After an outage, the missed changes are printed. Raises
+    Changes within a tenth of a second may be printed as one. After an outage, the missed changes are printed. Raises
     StoreUnavailableError or SchemaError if the table cannot be read at the start, and SystemExit with 128 + N after
     SIGINT or SIGTERM.
     """
@@ -33,7 +33,7 @@ def do_watch(args: Namespace) -> Answer:
     def end(reason: BaseException) -> None:
         ends.append(reason)
         follower.stop()
-        raise reason  # to end a wait. The follower drops it, and so does Python while it deletes an object
+        raise reason  # ends a wait. The follower or a __del__ may drop it, so `ends` keeps it
 
     def changed(store: PluginConfigStore, **_: object) -> None:
         nonlocal known

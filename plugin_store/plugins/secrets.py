@@ -24,8 +24,8 @@ def resolve(plugin_name: str, value: Any, path: tuple[str | int, ...]) -> Any:
     """Return a copy of the value with each reference replaced by its secret.
 
     Removes a byte order mark and the last end of line from a file's text. If the variable is not set, or the file is
-    not regular, readable UTF-8, raises UnresolvedReferenceError. So does a dict that has ``$env`` or ``$file`` but is not a
-    reference. The error names the plugin and the path.
+    not regular, readable UTF-8, raises UnresolvedReferenceError. So does a dict that has ``$env`` or ``$file`` but is
+    not a reference. The error names the plugin and the path.
     """
     if isinstance(value, list):
         return [resolve(plugin_name, item, (*path, index)) for index, item in enumerate(value)]

@@ -82,7 +82,7 @@ def test_enable_keeps_stored_config_without_defaults() -> None:
 
 
 def test_enable_is_refused_without_its_dependency(service: Service) -> None:
-    refusal = "Error: plugin 'chat' depends on 'mail', which would not be enabled\n"
+    refusal = "Error: plugin 'chat' depends on 'mail', which would not be enabled: name both\n"
     assert service.refused("enable", "calendar", "chat") == refusal
     service.done("enable", "chat", "mail")
     assert service.done("enable", "chat") == "chat (1.0.0) — ENABLED\n"
@@ -136,7 +136,7 @@ def test_error_is_one_line_without_password(service: Service) -> None:
 )
 def test_config_set_keeps_value_as_typed(service: Service, text: str, value: Any) -> None:
     shown = service.done("config", "set", "mail", "name", text, typed="15\r\n")
-    assert shown == "mail: name is set\n"
+    assert shown == "mail: set name\n"
     assert rows(service.store) == {"mail": ("disabled", {"name": value})}
 
 
@@ -152,6 +152,8 @@ def test_config_set_is_refused_by_plugin(service: Service) -> None:
     assert error == "Error: plugin 'mail' refuses this config: port must be a number\n"
     error = service.refused("config", "set", "mail", "token", "hunter2")
     assert "config.token is secret" in error and "hunter2" not in error
+    wrong = service.run("config", "set", "mail", "token", "my", "hunter2")
+    assert wrong.exit_code == 2 and "too many arguments" in wrong.stderr and "hunter2" not in wrong.output
 
 
 def test_config_get_prints_stored_config(service: Service) -> None:

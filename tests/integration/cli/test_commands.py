@@ -165,13 +165,13 @@ def test_config_set_reads_standard_input(run: Run, repository: Repository) -> No
         assert config_of(repository) == {"key": value}
     for stdin in (b"walnut\xff", "walnut".encode("utf-16")):
         refused = run("config", "set", "mail", "key", "-", stdin=stdin)
-        assert refused == (1, "", "plugin-store: the value on standard input is not UTF-8\n")
+        assert refused == (1, "", "plugin-store: the value on standard input is not UTF-8: convert it\n")
 
 
 def test_config_set_says_what_may_surprise(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", {"port": 25})
     assert run("config", "set", "mail", "port", "smtp").err == "port was a number, and is text now\n"
-    assert run("config", "set", "mail", "new", "{a: 1}").err.startswith("new is text: ")
+    assert run("config", "set", "mail", "new", "{a: 1}").err.startswith("new is stored as text: ")
     assert run("config", "set", "mail", "new", "--text", "{a: 1}").err == ""
     assert run("config", "set", "--create", "ads", "key", "1").status == 0
     assert config_of(repository, "ads") == {"key": 1}
@@ -182,7 +182,7 @@ def test_config_unset_says_what_was_not_stored(run: Run, repository: Repository)
     done = run("config", "unset", "mail", "port", "prot")
     assert done == (0, "mail: unset port\n", "no key 'prot' of plugin 'mail' is stored\n")
     assert config_of(repository) == {"host": 1}
-    assert run("config", "unset", "maul", "port") == (0, "", "no key 'port' of plugin 'maul' is stored\n")
+    assert run("config", "unset", "maul", "port") == (0, "", "no plugin 'maul' is stored (did you mean 'mail'?)\n")
 
 
 def test_config_get_prints_values_as_they_are(run: Run, repository: Repository) -> None:

@@ -40,6 +40,7 @@ SET = ["config", "set", "mail", "key"]
         (["show", "host=h", "password=a'", "s3cret"], CONNINFO),
         ([*SET, "my", "s3cret"], "too many arguments: quote what has blanks"),
         ([*SET, "x", "--value=s3cret"], "unknown option --value"),
+        ([*SET, "--text=s3cret"], "argument --text: ignored explicit argument (hidden)"),
     ],
 )
 def test_wrong_usage_exits_with_2_without_secret(

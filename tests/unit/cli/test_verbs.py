@@ -67,11 +67,11 @@ def test_dotted_key_of_object_is_refused(store: InMemoryPluginConfigStore) -> No
     before = store.get_all()
     with pytest.raises(InvalidConfigError) as refused:
         verbs.set_key(store, "mail", "smtp.port", 25)
-    whole = """config set mail smtp '{"host": …, "tls": …, "port": …}'"""
+    whole = """plugin-store config set mail smtp '{"host": …, "tls": …, "port": …}'"""
     assert str(refused.value).endswith(f"is set as a whole: {whole}")
     with pytest.raises(InvalidConfigError) as refused:
         verbs.unset_keys(store, "mail", ["smtp.tls"])
-    assert str(refused.value).endswith("""config set mail smtp '{"host": …}'""")
+    assert str(refused.value).endswith("""plugin-store config set mail smtp '{"host": …}'""")
     assert store.get_all() == before
 
 

@@ -83,20 +83,6 @@ def test_running_dispatch_takes_over_events_of_other_threads() -> None:
     assert heard == ["a", "b"]
 
 
-def test_refused_call_of_hook_announces_nothing() -> None:
-    manager = started(stored(base="enabled"), Recorder("base"), child := Recorder("child", "base"))
-    events = events_of(manager)
-
-    def hook() -> None:
-        with pytest.raises(PluginStateError):
-            manager.disable_plugin("base")
-        assert events == []
-
-    child.then["on_enable"] = hook
-    manager.enable_plugin("child")
-    assert events == [("enabled", "base"), ("enabled", "child")]
-
-
 def test_running_dispatch_waits_for_end_of_change() -> None:
     store = stored(first="disabled", base="disabled")
     manager = started(store, Recorder("first"), Recorder("base"), child := Recorder("child", "base"))

@@ -16,6 +16,8 @@ from workers import wait_until
 from plugin_store import PluginConfigRepository, StoreUnavailableError
 
 READS = {name: call for name, call in METHODS.items() if name.startswith("get")}
+END_WAITING = """SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'"""
 WRITES = {name: call for name, call in METHODS.items() if name not in READS}
 
 
@@ -24,18 +26,6 @@ def store(database_url: str) -> Iterator[PluginConfigRepository]:
     """A repository whose sessions can be told from those of the test."""
     with PluginConfigRepository.open(database_url) as store:
         yield store
-
-
-def waiting(connection: psycopg.Connection[Any]) -> list[int]:
-    """Return the server's process ids of the sessions that wait for a lock."""
-    query = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    return [pid for (pid,) in connection.execute(query)]
-
-
-def end(connection: psycopg.Connection[Any], pids: list[int]) -> None:
-    """End sessions, and return when they have gone."""
-    for pid in pids:
-        connection.execute("SELECT pg_terminate_backend(%s, 20000)", [pid])
 
 
 def test_callers_connection_is_unavailable_after_timeout(
@@ -63,8 +53,7 @@ def test_read_is_repeated_once(
             blocker.execute("LOCK TABLE plugin_config")
             reading = thread.submit(read, store, None)
             for _ in range(times):
-                assert wait_until(lambda: waiting(connection))
-                end(connection, waiting(connection))
+                assert wait_until(lambda: connection.execute(END_WAITING).fetchall())
             if times == 2:
                 with pytest.raises(StoreUnavailableError, match="closed the connection"):
                     reading.result(timeout=20)

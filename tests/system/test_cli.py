@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,29 +130,10 @@ def locked_row(database_url: str) -> Iterator[Connection]:
         other.rollback()
 
 
-def waits_for_a_lock(connection: Connection, count: int = 1) -> bool:
+def waits_for_a_lock(connection: Connection) -> bool:
     waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'plugin_store%'
         AND datname = current_database() AND wait_event_type = 'Lock'"""
-    return wait_until(lambda: connection.execute(waiting).fetchone() == (count,), LIMIT_SECONDS)
-
-
-def test_commands_that_name_same_plugins_do_not_deadlock(
-    database_url: str, connection: Connection, repository: PluginConfigRepository
-) -> None:
-    for name in ("a", "b"):
-        repository.save(name, "enabled")
-    # Each waits when it has changed its first row, until both have begun.
-    connection.execute("""CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$""")
-    connection.execute("CREATE TRIGGER hold AFTER UPDATE ON plugin_config FOR EACH ROW EXECUTE FUNCTION hold()")
-    connection.execute("SELECT pg_advisory_lock(1)")
-    with ExitStack() as stack:
-        names = (("a", "b"), ("b", "a"))
-        commands = [stack.enter_context(started(database_url, "disable", *pair)) for pair in names]
-        assert waits_for_a_lock(connection, 2)
-        connection.execute("SELECT pg_advisory_unlock(1)")
-        assert [(each.communicate(timeout=LIMIT_SECONDS)[1], each.returncode) for each in commands] == [("", 0)] * 2
-    assert [row.status for row in repository.get_all()] == ["disabled"] * 2
+    return wait_until(lambda: connection.execute(waiting).fetchone() == (1,), LIMIT_SECONDS)
 
 
 @pytest.mark.parametrize("command", ["disable mail", "import FILE", "migrate"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from recorder import rows
+from recorder import FailingStore, rows
 
 from plugin_store import InMemoryPluginConfigStore, InvalidConfigError, PluginNotFoundError
 from plugin_store.cli import verbs
@@ -38,6 +38,12 @@ def test_parse_value_returns_json_that_reads_back(text: str, value: object) -> N
 @pytest.mark.parametrize("text", TEXT, ids=lambda text: text[:20])
 def test_parse_value_returns_other_text_as_typed(text: str) -> None:
     assert verbs.parse_value(text) == text
+
+
+def test_set_status_saves_in_order_of_names() -> None:
+    verbs.set_status(store := FailingStore(), ["b", "c", "a", "b"], "enabled", create=True)
+    saved = [name for method, name, *_ in store.called if method == "save"]
+    assert saved == ["a", "b", "c"]  # in another order, two commands could deadlock
 
 
 @pytest.mark.parametrize("create", [False, True])

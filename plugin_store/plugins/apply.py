@@ -10,7 +10,7 @@ from plugin_store.errors import PluginStoreError
 from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
 
 from .managed import Managed
-from .plan import NOT_HERE, Plan, dependency_missing, make_plan
+from .plan import Plan, dependency_missing, make_plan
 from .plugin import PluginStatus
 
 # The origin of a change: a call of this manager, or a row in the store.
@@ -148,8 +148,6 @@ class Sync:
                 self.report.failed[name] = managed.failure.text
             elif name in plan.skip and not managed.enabled:
                 self.report.skipped[name] = plan.skip[name]
-        others = self._rows.keys() - self._plugins.keys()
-        self.report.skipped.update({name: NOT_HERE for name in sorted(others) if self._is_row(name, ENABLED)})
 
     def _plan(self) -> Plan:
         running = {name for name, managed in self._plugins.items() if managed.enabled}

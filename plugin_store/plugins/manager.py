@@ -68,6 +68,7 @@ class PluginManager(Registry):
         if plugin.status is PluginStatus.DISCOVERED:
             plugin._status = PluginStatus.REGISTERED
         self._plugins[name] = Managed(plugin, self._note)
+        self._rows.unregistered.pop(name, None)
         self._note("registered", name)
         if plugin._initialized:
             self._note("initialized", name)
@@ -96,8 +97,10 @@ class PluginManager(Registry):
         if not managed.initialized:
             raise PluginStateError(f"Cannot enable plugin {name!r}: initialize it first")
         managed.pending()  # raises before a hook runs
-        self._read(self._store)
-        errors = self._apply(Sync(self._plugins, self._rows, asked={name: partial(self._save, managed, ENABLED)}))
+        self._rows.read(self._store)
+        errors = self._apply(
+            Sync(self._plugins, self._rows.by_name, asked={name: partial(self._save, managed, ENABLED)})
+        )
         if name in errors:
             raise errors[name]
         if reason := self._report.skipped.get(name):
@@ -113,15 +116,15 @@ class PluginManager(Registry):
         """
         managed = self._get(name)
         if self._dependents(name):  # another process may have disabled them
-            self._read(self._store)
-            Sync(self._plugins, self._rows).stop_dependents(name)
+            self._rows.read(self._store)
+            Sync(self._plugins, self._rows.by_name).stop_dependents(name)
         if dependents := self._dependents(name):
             raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
         commit = partial(self._save, managed, DISABLED)
-        error = managed.switch(False, self._rows.get(name), origin=LOCAL, commit=commit)
+        error = managed.switch(False, self._rows.by_name.get(name), origin=LOCAL, commit=commit)
         try:
-            self._read(self._store)
-            self._apply(Sync(self._plugins, self._rows))
+            self._rows.read(self._store)
+            self._apply(Sync(self._plugins, self._rows.by_name))
         except StoreError as exc:
             logger.error("plugin %r is disabled, but the other plugins are not synced: %s", name, exc)
         if error is not None:
@@ -171,9 +174,9 @@ class PluginManager(Registry):
         the other plugins start. Raises PluginNotFoundError.
         """
         found = {name: self._get(name) for name in names}
-        self._read(self._store)
-        asked = {name: partial(self._add, managed) for name, managed in found.items() if name not in self._rows}
-        self._apply(Sync(self._plugins, self._rows, asked=asked))
+        self._rows.read(self._store)
+        asked = {name: partial(self._add, managed) for name, managed in found.items() if name not in self._rows.by_name}
+        self._apply(Sync(self._plugins, self._rows.by_name, asked=asked))
         return [name for name in asked if found[name].enabled]
 
     @one_change
@@ -191,8 +194,8 @@ class PluginManager(Registry):
         changed. Failures are in the report and the log, and do not stop other plugins. If the store cannot be read,
         its error is raised and nothing changes.
         """
-        self._read(self._store if store is None else store, names)
-        self._apply(Sync(self._plugins, self._rows, retry_failed=retry_failed))
+        self._rows.read(self._store if store is None else store, names)
+        self._apply(Sync(self._plugins, self._rows.by_name, retry_failed=retry_failed))
         return self._report
 
     def load_persisted_state(self) -> SyncReport:
@@ -206,15 +209,8 @@ class PluginManager(Registry):
             if self._report.skipped.get(name) != reason:
                 logger.warning("plugin %r is not enabled: %s", name, reason)
         self._report = sync.report
+        sync.report.skipped.update(self._rows.unregistered)
         return sync.errors
-
-    def _read(self, store: PluginConfigStore, names: Iterable[str] | None = None) -> None:
-        """Read the rows of these names. If names is None or no row is known yet, read all rows."""
-        if names is None or not self._rows:
-            self._rows = {row.plugin_name: row for row in store.get_all()}
-            return
-        rows = {**self._rows, **{name: store.get_by_name(name) for name in names}}
-        self._rows = {name: row for name, row in rows.items() if row is not None}
 
     def _save(self, managed: Managed, status: str) -> None:
         """Store a status, with the pending config."""
@@ -225,13 +221,14 @@ class PluginManager(Registry):
                 raise
             logger.error("plugin %r is disabled, but its pending config is not stored: %s", managed.name, exc)
             pending, values = {}, {}
-        self._rows[managed.name] = self._store.save(managed.name, status, values)
+        self._rows.put(managed.name, self._store.save(managed.name, status, values))
         managed.plugin._keep(pending)
 
     def _add(self, managed: Managed) -> None:
         """Insert an enabled row for a default plugin, unless another process has inserted one."""
         pending, values = managed.pending()
-        row = self._rows[managed.name] = self._store.add(managed.name, ENABLED, values)
+        row = self._store.add(managed.name, ENABLED, values)
+        self._rows.put(managed.name, row)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
         if row.config == values:  # else another process inserted the row
@@ -240,6 +237,6 @@ class PluginManager(Registry):
     def _apply_stored(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
         """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
         managed.plugin._keep(pending)  # get_config returns them until the sync applies the row
-        self._rows[managed.name] = row
-        if error := self._apply(Sync(self._plugins, self._rows, configured=managed.name)).get(managed.name):
+        self._rows.put(managed.name, row)
+        if error := self._apply(Sync(self._plugins, self._rows.by_name, configured=managed.name)).get(managed.name):
             raise error

@@ -12,12 +12,13 @@ from .apply import SyncReport
 from .events import Event, EventDispatcher
 from .managed import RUNNING, Managed
 from .plugin import BasePlugin
+from .rows import KnownRows
 from .turn import Turn
 
 if TYPE_CHECKING:
     from flask import Blueprint
 
-    from plugin_store.stores.model import PluginConfig, PluginConfigStore
+    from plugin_store.stores.model import PluginConfigStore
 
 
 class Registry:
@@ -29,7 +30,7 @@ class Registry:
         self._event_dispatcher = EventDispatcher() if event_dispatcher is None else event_dispatcher
         self._store: PluginConfigStore = InMemoryPluginConfigStore() if config_repo is None else config_repo
         self._plugins: dict[str, Managed] = {}
-        self._rows: dict[str, PluginConfig] = {}  # as last read or written
+        self._rows = KnownRows(self._plugins)
         self._report = SyncReport()
         self._turns = PerProcess(Turn)
 

@@ -53,7 +53,7 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
     """
     if not isinstance(config, dict):
         raise InvalidConfigError(f"plugin {plugin_name!r}: config must be a dict, not {type(config).__name__}")
-    copy: dict[str, Any] = _checked(config, plugin_name, ("config",))
+    copy: dict[str, Any] = _checked(config, plugin_name, (), "config")
     return copy
 
 
@@ -122,13 +122,16 @@ def dotted(path: tuple[str | int, ...]) -> str:
     )
 
 
-def _checked(value: Any, plugin_name: str, path: tuple[str | int, ...]) -> Any:
-    if problem := _problem(value, depth=len(path)):
-        raise InvalidConfigError(f"plugin {plugin_name!r}: {dotted(path)} {problem}")
+def _checked(value: Any, plugin_name: str, path: tuple[str | int, ...], step: str | int) -> Any:
+    """Return a copy of the value at ``step`` of ``path``."""
+    if problem := _problem(value, len(path)):
+        raise InvalidConfigError(f"plugin {plugin_name!r}: {dotted((*path, step))} {problem}")
     if isinstance(value, dict):
-        return {key: _checked(item, plugin_name, (*path, key)) for key, item in value.items()}
+        path = (*path, step)
+        return {key: _checked(item, plugin_name, path, key) for key, item in value.items()}
     if isinstance(value, list):
-        return [_checked(item, plugin_name, (*path, index)) for index, item in enumerate(value)]
+        path = (*path, step)
+        return [_checked(item, plugin_name, path, index) for index, item in enumerate(value)]
     return int(value) if isinstance(value, float) and abs(value) >= FLOAT_AS_INT_FROM else value
 
 
@@ -142,7 +145,7 @@ def _problem(value: Any, depth: int) -> str | None:
         return f"is an integer of more than {MAX_INT_BITS} bits" if value.bit_length() > MAX_INT_BITS else None
     if isinstance(value, float):
         return None if isfinite(value) else f"is {value!r}, which JSON does not have"
-    if depth > MAX_DEPTH:
+    if depth >= MAX_DEPTH:
         return f"is nested deeper than {MAX_DEPTH} levels, or holds itself"
     if isinstance(value, dict):
         return next(filter(None, map(_key_problem, value)), None)

@@ -112,6 +112,8 @@ class Sync:
             error = self._plugins[name].configure(self._stored(name), parsed, origin)
             if error is not None:
                 raised[name] = error
+            if isinstance(error, KeyboardInterrupt):
+                break
         return raised
 
     def _stop(self, plan: Plan, raised: Mapping[str, BaseException]) -> None:

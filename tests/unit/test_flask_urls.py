@@ -112,7 +112,7 @@ def hooks_that_need_each_other(app: Flask) -> None:
     app.url_defaults(lambda endpoint, values: values.setdefault("language", "en"))
 
     @app.before_request
-    async def login() -> None:
+    def login() -> None:
         g.user = "ann"
 
     @app.after_request

@@ -24,7 +24,9 @@ SCRIPT = Path(__file__).parents[2] / "sql" / "recipes" / "grants.sql"
 # As hostile as names of roles can be.
 NAMES = {"owner": 'The "Owner"', "service": "it's a service; DROP TABLE plugin_config", "reader": "reader -- %s"}
 ALL = {"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"}
-WRITING_IS_DENIED = r"for table plugin_config; .* to write INSERT, UPDATE and DELETE too: see sql/recipes/grants\.sql"
+WRITING_IS_DENIED = (
+    r"for table plugin_config; .* writing also needs INSERT, UPDATE and DELETE: see sql/recipes/grants\.sql"
+)
 
 
 @pytest.fixture

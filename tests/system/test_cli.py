@@ -204,8 +204,8 @@ class Terminal:
     ("command", "said"),
     [
         ("disable mail", "waiting for the database, or for a lock in it"),
-        ("import FILE", "importing, after transactions that write to the table"),
-        ("migrate", "migrating, after other migrations and transactions that use the table"),
+        ("import FILE", "importing, and waiting for transactions that write to the table"),
+        ("migrate", "migrating, and waiting for other migrations and for transactions that use the table"),
     ],
 )
 def test_command_that_waits_says_so(

@@ -45,7 +45,7 @@ class InMemoryPluginConfigStore:
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status. Merge ``config`` over its stored config."""
-        checked = checked_row(plugin_name, status, config)
+        checked = checked_row(plugin_name, status, {} if config is None else config)
         with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked if row is None else row.config | checked)
@@ -75,7 +75,7 @@ class InMemoryPluginConfigStore:
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin unless it has a row. Return its row."""
-        checked = checked_row(plugin_name, status, config)
+        checked = checked_row(plugin_name, status, {} if config is None else config)
         with self._locks.get():
             row = self._rows.get(plugin_name)
             return self._put(plugin_name, status, checked) if row is None else _copy(row)

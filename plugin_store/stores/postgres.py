@@ -134,7 +134,7 @@ class PluginConfigRepository:
 
     def save(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Create a plugin or set its status. Merge ``config`` over its stored config."""
-        checked = checked_row(plugin_name, status, config)
+        checked = checked_row(plugin_name, status, {} if config is None else config)
         return self._store(SAVE, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_config(
@@ -159,7 +159,7 @@ class PluginConfigRepository:
 
     def add(self, plugin_name: str, status: str, config: dict[str, Any] | None = None) -> PluginConfig:
         """Insert a plugin unless it has a row. Return its row."""
-        checked = checked_row(plugin_name, status, config)
+        checked = checked_row(plugin_name, status, {} if config is None else config)
         return self._store(ADD, plugin_name, {"status": status, "config": json.dumps(checked)})
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:

@@ -57,11 +57,11 @@ def checked_config(plugin_name: str, config: dict[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def checked_row(plugin_name: str, status: str, config: dict[str, Any] | None) -> dict[str, Any]:
-    """Check a row, and return a copy of its config: {} for None. Raises the errors of the checks above."""
+def checked_row(plugin_name: str, status: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Check a row, and return a copy of its config. Raises the errors of the checks above."""
     check_name(plugin_name)
     check_status(plugin_name, status)
-    return checked_config(plugin_name, {} if config is None else config)
+    return checked_config(plugin_name, config)
 
 
 def checked_changes(

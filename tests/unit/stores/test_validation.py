@@ -148,3 +148,8 @@ def test_copies_share_no_dict_or_list(copied: Any) -> None:
     assert copy == given and copy["f"] is True
     for one, other in ((copy, given), (copy["a"], given["a"]), (copy["a"][0], given["a"][0]), (copy["c"], given["c"])):
         assert one is not other
+
+
+def test_checked_many_refuses_missing_config() -> None:
+    with pytest.raises(InvalidConfigError, match="config must be a dict, not NoneType"):
+        checked_many([PluginConfig("mail", "enabled", None)])  # type: ignore[arg-type]

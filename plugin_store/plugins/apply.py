@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +35,8 @@ class Sync:
     """Applies rows to plugins, once.
 
     ``asked`` maps each plugin that the caller enables to the function that stores its status. ``configured`` is the
-    plugin whose config the caller changed. With ``retry_failed``, plugins in ERROR are tried again even if their
-    rows have not changed. ``run`` fills ``report``, and ``errors`` with the error of each plugin.
+    plugin whose config the caller changed. ``retried`` are the plugins that are tried again if they are in ERROR, even
+    if their rows have not changed. ``run`` fills ``report``, and ``errors`` with the error of each plugin.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Sync:
         *,
         asked: Mapping[str, Callable[[], None]] | None = None,
         configured: str | None = None,
-        retry_failed: bool = False,
+        retried: Collection[str] = (),
     ) -> None:
         self.report = SyncReport()
         self.errors: dict[str, BaseException] = {}
@@ -54,7 +54,7 @@ class Sync:
         self._rows = rows
         self._asked = asked or {}
         self._configured = configured
-        self._retry_failed = retry_failed
+        self._retried = retried
         self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
         self._wanted = {name for name in plugins if name in self._asked or self._is_row(name, ENABLED)}
         self._blocked: dict[str, str] = {}
@@ -161,10 +161,8 @@ class Sync:
 
     def _is_held(self, managed: Managed) -> bool:
         """Return whether the plugin failed and should not be tried again."""
-        failure = managed.failure
-        if failure is None or self._retry_failed or managed.name in self._asked:
-            return False
-        return failure.row == self._rows.get(managed.name)
+        failure, row = managed.failure, self._rows.get(managed.name)
+        return failure is not None and failure.row == row and managed.name not in self._retried
 
     def _missing(self, name: str) -> str | None:
         """Return a dependency that failed to start in this sync, or None."""

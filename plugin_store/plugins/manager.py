@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -98,9 +98,7 @@ class PluginManager(Registry):
             raise PluginStateError(f"Cannot enable plugin {name!r}: initialize it first")
         managed.pending()  # raises before a hook runs
         self._rows.read(self._store)
-        errors = self._apply(
-            Sync(self._plugins, self._rows.by_name, asked={name: partial(self._save, managed, ENABLED)})
-        )
+        errors = self._apply({name: partial(self._save, managed, ENABLED)}, retried=[name])
         if name in errors:
             raise errors[name]
         if reason := self._report.skipped.get(name):
@@ -124,9 +122,9 @@ class PluginManager(Registry):
         error = managed.switch(False, self._rows.by_name.get(name), origin=LOCAL, commit=commit)
         try:
             self._rows.read(self._store)
-            self._apply(Sync(self._plugins, self._rows.by_name))
         except StoreError as exc:
-            logger.error("plugin %r is disabled, but the other plugins are not synced: %s", name, exc)
+            logger.error("plugin %r is disabled, but what other processes changed is not applied: %s", name, exc)
+        self._apply()
         if error is not None:
             raise error
 
@@ -171,13 +169,14 @@ class PluginManager(Registry):
         """Enable each named plugin that has no row, and return the names of the enabled ones.
 
         An existing row is an operator's decision and does not change. Failures are in ``last_report`` and the log, and
-        the other plugins start. Raises PluginNotFoundError.
+        the other plugins start. Until a plugin runs or has a row, each sync wants it. Raises PluginNotFoundError.
         """
-        found = {name: self._get(name) for name in names}
+        defaults = {name: partial(self._add, self._get(name)) for name in names}
         self._rows.read(self._store)
-        asked = {name: partial(self._add, managed) for name, managed in found.items() if name not in self._rows.by_name}
-        self._apply(Sync(self._plugins, self._rows.by_name, asked=asked))
-        return [name for name in asked if found[name].enabled]
+        self._defaults |= defaults
+        new = [name for name in defaults if name not in self._rows.by_name]
+        self._apply(retried=new)
+        return [name for name in new if self.is_enabled(name)]
 
     @one_change
     def sync(
@@ -187,23 +186,28 @@ class PluginManager(Registry):
         names: Iterable[str] | None = None,
         retry_failed: bool = False,
     ) -> SyncReport:
-        """Make this process's plugins match the store, and return a report. Does not change rows.
+        """Make this process's plugins match the store, and return a report.
 
         ``store`` is read instead of the manager's own. ``names`` are the plugins whose rows have changed since the
         last sync. None means all. With ``retry_failed``, plugins in ERROR are tried again even if their rows have not
-        changed. Failures are in the report and the log, and do not stop other plugins. If the store cannot be read,
-        its error is raised and nothing changes.
+        changed. Failures are in the report and the log, and do not stop other plugins. Rows do not change, but a
+        default that starts late gets its row. If the store cannot be read, its error is raised and nothing changes.
         """
         self._rows.read(self._store if store is None else store, names)
-        self._apply(Sync(self._plugins, self._rows.by_name, retry_failed=retry_failed))
+        self._apply(retried=self._plugins if retry_failed else ())
         return self._report
 
     def load_persisted_state(self) -> SyncReport:
         """Sync for the first time. Call it after all plugins are registered and initialized."""
         return self.sync()
 
-    def _apply(self, sync: Sync) -> dict[str, BaseException]:
-        """Run a sync, keep its report, log each new reason to skip a plugin, and return the errors by plugin."""
+    def _apply(self, asked: Mapping[str, Callable[[], None]] | None = None, **options: Any) -> dict[str, BaseException]:
+        """Run a Sync with the known rows and these arguments. Return the errors by plugin.
+
+        Keeps the report, and logs each new reason to skip a plugin.
+        """
+        self._defaults = {name: add for name, add in self._defaults.items() if name not in self._rows.by_name}
+        sync = Sync(self._plugins, self._rows.by_name, asked={**self._defaults, **(asked or {})}, **options)
         sync.run()
         for name, reason in sync.report.skipped.items():
             if self._report.skipped.get(name) != reason:
@@ -226,6 +230,7 @@ class PluginManager(Registry):
 
     def _add(self, managed: Managed) -> None:
         """Insert an enabled row for a default plugin, unless another process has inserted one."""
+        self._defaults.pop(managed.name, None)
         pending, values = managed.pending()
         row = self._store.add(managed.name, ENABLED, values)
         self._rows.put(managed.name, row)
@@ -238,5 +243,5 @@ class PluginManager(Registry):
         """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
         managed.plugin._keep(pending)  # get_config returns them until the sync applies the row
         self._rows.put(managed.name, row)
-        if error := self._apply(Sync(self._plugins, self._rows.by_name, configured=managed.name)).get(managed.name):
+        if error := self._apply(configured=managed.name).get(managed.name):
             raise error

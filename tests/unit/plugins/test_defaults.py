@@ -8,8 +8,9 @@ from plugin_store import InMemoryPluginConfigStore, PluginStatus
 
 def test_enable_defaults_enables_plugins_without_row() -> None:
     store = stored(off="disabled", on="enabled")
-    manager = started(store, *map(Recorder, ("off", "on", "new", "other")))
+    manager = started(store, off := Recorder("off"), *map(Recorder, ("on", "new", "other")))
     assert manager.enable_defaults("off", "on", "new") == ["new"]
+    assert off.hooks == []
     assert rows(store) == {"off": ("disabled", {}), "on": ("enabled", {}), "new": ("enabled", {})}
     assert [plugin.metadata.name for plugin in manager.get_enabled_plugins()] == ["on", "new"]
 
@@ -33,6 +34,42 @@ def test_enable_defaults_continues_when_hook_raises() -> None:
     assert events == [("failed", "bad"), ("enabled", "good")]
     bad.fail()
     assert manager.enable_defaults("bad", "needs-bad", "good") == ["bad", "needs-bad"]
+
+
+def test_failed_default_is_tried_again_at_resync() -> None:
+    manager = started(None, bad := Recorder("bad"), Recorder("needs-bad", "bad"))
+    bad.fail("on_enable")
+    manager.enable_defaults("bad", "needs-bad")
+    bad.fail()
+    assert manager.sync().skipped == {"needs-bad": "Dependency 'bad' not enabled"}
+    assert (bad.hooks, rows(manager.store)) == (["on_enable"], {})
+    report = manager.sync(retry_failed=True)
+    assert (report.restored, report.failed, report.skipped) == (["bad", "needs-bad"], {}, {})
+    assert rows(manager.store) == {"bad": ("enabled", {}), "needs-bad": ("enabled", {})}
+
+
+def test_waiting_default_starts_when_dependency_is_enabled() -> None:
+    manager = started(store := stored(base="disabled"), Recorder("base"), child := Recorder("child", "base"))
+    assert manager.enable_defaults("child") == []
+    store.save("base", "enabled")
+    assert manager.sync().restored == ["base", "child"]
+    assert (child.hooks, rows(store)["child"]) == (["on_enable"], ("enabled", {}))
+
+
+def test_default_that_cannot_be_stored_starts_once() -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    store.fails = {"add"}
+    manager.enable_defaults("mail")
+    manager.sync(retry_failed=True)
+    assert mail.hooks == ["on_enable", "on_disable"]
+
+
+@pytest.mark.parametrize("had_row", [False, True])
+def test_deleted_default_stays_off_at_resync(had_row: bool) -> None:
+    manager = started(stored(mail="enabled") if had_row else None, Recorder("mail"))
+    manager.enable_defaults("mail")
+    manager.store.delete("mail")
+    assert manager.sync(retry_failed=True).restored == []
 
 
 def test_enable_defaults_continues_when_pending_config_is_unstorable() -> None:

@@ -151,7 +151,9 @@ def test_disable_plugin_succeeds_when_rows_cannot_be_read(caplog: pytest.LogCapt
     store.fails = set()
     assert rows(store) == {"mail": ("disabled", {})}
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert errors == ["plugin 'mail' is disabled, but the other plugins are not synced: the database is away"]
+    assert errors == [
+        "plugin 'mail' is disabled, but what other processes changed is not applied: the database is away"
+    ]
 
 
 def test_disable_plugin_resets_error() -> None:

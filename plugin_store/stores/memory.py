@@ -82,7 +82,7 @@ class InMemoryPluginConfigStore:
 
     def save_many(self, configs: Iterable[PluginConfig]) -> None:
         """Create or replace many plugins, all or none."""
-        checked = checked_many(configs)
+        checked = list(checked_many(configs))
         with self._locks.get():
             for plugin_name, status, config in checked:
                 self._put(plugin_name, status, config)

@@ -6,7 +6,7 @@ text without NUL (PostgreSQL manual, "JSON Types").
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -80,16 +80,15 @@ def checked_changes(
     return copy, list(dict.fromkeys(gone))
 
 
-def checked_many(configs: Iterable[PluginConfig]) -> list[tuple[str, str, dict[str, Any]]]:
-    """Return name, status and copied config of each. Raises if one is not valid or a name is given twice."""
-    checked: dict[str, tuple[str, str, dict[str, Any]]] = {}
+def checked_many(configs: Iterable[PluginConfig]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield name, status and copied config of each. Raises if one is not valid or a name is given twice."""
+    names: set[str] = set()
     for given in configs:
-        name = given.plugin_name
-        config = checked_row(name, given.status, given.config)
-        if name in checked:
-            raise InvalidNameError(f"plugin {name!r} is given twice")
-        checked[name] = name, given.status, config
-    return list(checked.values())
+        config = checked_row(given.plugin_name, given.status, given.config)
+        if given.plugin_name in names:
+            raise InvalidNameError(f"plugin {given.plugin_name!r} is given twice")
+        names.add(given.plugin_name)
+        yield given.plugin_name, given.status, config
 
 
 def copy_json(value: Any) -> Any:

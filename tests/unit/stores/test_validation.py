@@ -119,9 +119,9 @@ def test_checked_changes_names_plugin_and_problem(changes: Any, remove: Any, mes
 
 
 def test_checked_many_refuses_repeated_name() -> None:
-    assert checked_many([PluginConfig("a", "enabled", {"n": 1})]) == [("a", "enabled", {"n": 1})]
+    assert list(checked_many([PluginConfig("a", "enabled", {"n": 1})])) == [("a", "enabled", {"n": 1})]
     with pytest.raises(InvalidNameError, match="plugin 'a' is given twice"):
-        checked_many([PluginConfig("a"), PluginConfig("a")])
+        list(checked_many([PluginConfig("a"), PluginConfig("a")]))
 
 
 SAME: list[tuple[Any, Any]] = [
@@ -152,4 +152,4 @@ def test_copies_share_no_dict_or_list(copied: Any) -> None:
 
 def test_checked_many_refuses_missing_config() -> None:
     with pytest.raises(InvalidConfigError, match="config must be a dict, not NoneType"):
-        checked_many([PluginConfig("mail", "enabled", None)])  # type: ignore[arg-type]
+        list(checked_many([PluginConfig("mail", "enabled", None)]))  # type: ignore[arg-type]

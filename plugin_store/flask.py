@@ -32,21 +32,24 @@ def init_app(app: Flask, manager: PluginManager) -> None:
     Call it once, when all plugins are registered. While a plugin is disabled, its URLs answer as unknown URLs do.
     The blueprints of disabled plugins are registered too, because Flask accepts none after the first request.
 
-    Raises PluginStoreError if the blueprint of an enabled plugin cannot be registered. If the plugin is disabled,
-    the app's log has the error.
+    Raises PluginStoreError if the blueprint of an enabled plugin cannot be registered, whatever the plugin raises.
+    If the plugin is disabled, the app's log has the error. Only KeyboardInterrupt is passed on.
     """
     app.extensions["plugin_store"] = manager
     app.cli.add_command(plugins)
     owners: dict[Any, str] = {}  # blueprints, and the names of their plugins
-    for plugin in manager.get_all_plugins():
+    # Enabled plugins first: of two blueprints with one name, Flask refuses the second.
+    for plugin in sorted(manager.get_all_plugins(), key=lambda plugin: not manager.is_enabled(plugin.metadata.name)):
         name = plugin.metadata.name
         try:
             if (blueprint := plugin.get_blueprint()) is not None:
                 owners.setdefault(blueprint, name)  # first, so that a half-registered blueprint is hidden too
                 app.register_blueprint(blueprint, url_prefix=plugin.get_url_prefix())
-        except Exception as exc:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
             if manager.is_enabled(name):
-                raise errors.PluginStoreError(f"plugin {name!r}: its blueprint cannot be registered: {exc}") from exc
+                raise errors.PluginStoreError(f"plugin {name!r}: its blueprint cannot be registered: {exc!r}") from exc
             app.logger.exception("plugin %r: its blueprint cannot be registered", name)
 
     def is_hidden(endpoint: str) -> bool:

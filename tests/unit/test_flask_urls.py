@@ -20,12 +20,12 @@ from plugin_store.flask import init_app
 class Plugin(Recorder):
     """A plugin that brings the blueprint that it is given, or raises the error that it is given."""
 
-    def __init__(self, name: str, blueprint: Blueprint | Exception, prefix: str | None = None) -> None:
+    def __init__(self, name: str, blueprint: Blueprint | BaseException, prefix: str | None = None) -> None:
         super().__init__(name)
         self.blueprint, self.prefix = blueprint, prefix
 
     def get_blueprint(self) -> Blueprint:
-        if isinstance(self.blueprint, Exception):
+        if isinstance(self.blueprint, BaseException):
             raise self.blueprint
         return self.blueprint
 
@@ -291,9 +291,10 @@ def half() -> Blueprint:
     return blueprint
 
 
-BROKEN: dict[str, Callable[[], Blueprint | Exception]] = {
+BROKEN: dict[str, Callable[[], Blueprint | BaseException]] = {
     "'mail'": blueprint_of,  # another plugin's blueprint has this name
     "'forms'": lambda: ImportError("no module named 'forms'"),
+    "SystemExit": SystemExit,
     "endpoint function: half.view": half,
 }
 each_broken = pytest.mark.parametrize("problem", BROKEN)
@@ -314,6 +315,20 @@ def test_unusable_blueprint_of_disabled_plugin_is_logged(problem: str, caplog: p
     client = client_of(manager)
     assert [client.get(path).status_code for path in ("/mail/view", "/half")] == [200, 404]
     assert [(record.levelno, "'stock'" in record.getMessage()) for record in caplog.records] == [(logging.ERROR, True)]
+
+
+def test_enabled_plugin_keeps_name_of_its_blueprint(caplog: pytest.LogCaptureFixture) -> None:
+    sales, stock = (Plugin(name, blueprint_of("reports"), f"/{name}") for name in ("sales", "stock"))
+    manager = started(None, sales, stock)
+    manager.enable_plugin("stock")
+    client = client_of(manager)
+    assert [client.get(f"/{name}/view").status_code for name in ("sales", "stock")] == [404, 200]
+    assert ["'sales'" in record.getMessage() for record in caplog.records] == [True]
+
+
+def test_interrupt_ends_init_app() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        client_of(started(None, Plugin("mail", KeyboardInterrupt())))
 
 
 def test_blueprint_of_app_is_not_hidden() -> None:

@@ -109,7 +109,8 @@ class _Plugins(AppGroup):
     def invoke(self, ctx: click.Context) -> Any:
         open_streams()
         try:
-            return super().invoke(ctx)
+            with suppress(BrokenPipeError):
+                return super().invoke(ctx)
         except click.UsageError as exc:
             if "extra argument" not in exc.message:
                 raise

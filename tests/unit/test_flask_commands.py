@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask import Flask
+from flask.cli import ScriptInfo
 from recorder import FailingStore, Recorder, raising, restored, rows
 
 from plugin_store import PluginStatus, StoreUnavailableError
@@ -160,6 +163,15 @@ def test_config_get_prints_stored_config(service: Service) -> None:
     service.store.save("mail", "disabled", config := {"port": 25, "token": {"$env": "MAIL_TOKEN"}})
     assert json.loads(service.done("config", "get", "mail")) == config
     assert "no plugin 'chat' is stored" in service.refused("config", "get", "chat")
+
+
+@pytest.mark.parametrize("arguments", [("list",), ("enable", "mail", "chat"), ("config", "set", "mail", "port", "25")])
+def test_closed_pipe_is_not_an_error(service: Service, arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed, redirect_stdout(closed), pytest.raises(SystemExit) as ended:
+        service.app.cli.main(["plugins", *arguments], obj=ScriptInfo(create_app=lambda: service.app))
+    assert ended.value.code == 0
 
 
 def test_manager_is_found_as_attribute_of_app(service: Service) -> None:

@@ -19,6 +19,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect
 from . import errors
 from .cli import verbs
 from .cli.output import as_json, open_streams, printable, progress, write
+from .cli.usage import given, marked
 from .plugins.manager import PluginManager
 from .stores.conninfo import masked
 from .stores.model import DISABLED, ENABLED, PluginConfigStore
@@ -99,12 +100,15 @@ class _VisibleRoutes(MapAdapter):
 
 # -- the commands -----------------------------------------------------------------------------
 
-NAME, KEY, VALUE = (click.Argument([name]) for name in ("name", "key", "value"))
-NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...")
+NAME, KEY, VALUE = (click.Argument([name], type=given) for name in ("name", "key", "value"))
+NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...", type=given)
 
 
 class _Plugins(AppGroup):
     """Shows the errors of plugin_store in one line, including those that arise while Flask loads the app."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, marked(args))
 
     def invoke(self, ctx: click.Context) -> Any:
         open_streams()
@@ -173,8 +177,7 @@ def get(name: str) -> None:
     write(as_json(config))
 
 
-# The setting lets a negative number be a value: otherwise click takes it for an option.
-@config.command("set", params=[NAME, KEY, VALUE], context_settings={"ignore_unknown_options": True})
+@config.command("set", params=[NAME, KEY, VALUE])
 def set_(name: str, key: str, value: str) -> None:
     """Set a key of a plugin's stored config to VALUE: JSON, else text; - is standard input."""
     parsed = verbs.parse_value(verbs.given_text(value))
@@ -193,9 +196,10 @@ def _opened(*names: str) -> Iterator[tuple[PluginManager, PluginConfigStore]]:
     manager = current_app.extensions.get("plugin_store") or getattr(current_app, "plugin_manager", None)
     if manager is None:
         raise errors.PluginStoreError("the app has no plugin manager: call plugin_store.flask.init_app(app, manager)")
+    known = [plugin.metadata.name for plugin in manager.get_all_plugins()]
     for name in names:
-        if manager.get_plugin(name) is None:
-            raise errors.PluginNotFoundError(f"no plugin {name!r} is registered: see `flask plugins list`")
+        if name not in known:
+            raise errors.PluginNotFoundError(f"`flask plugins list` shows no plugin {name!r}{verbs.hint(name, known)}")
     begin = getattr(manager.store, "transaction", lambda: nullcontext(manager.store))
     with progress("waiting for the database, or for a lock in it"), begin() as store:
         yield manager, store

@@ -17,8 +17,16 @@ STATUSES = """exit status:
   3  the database is away"""
 
 
+def marked(argv: list[str]) -> list[str]:
+    """Return the arguments with a NUL before numbers, since parsers take -1e5 for an option.
+
+    The arguments of a process never hold NUL.
+    """
+    return ["\0" + argument if re.match(r"-\.?\d", argument) else argument for argument in argv]
+
+
 def given(argument: str) -> str:
-    """Return an argument without the mark that ``parse`` gives to numbers."""
+    """Return an argument without the mark that ``marked`` gives to numbers."""
     return argument.removeprefix("\0")
 
 
@@ -97,10 +105,8 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(argv: list[str]) -> argparse.Namespace:
     """Return the arguments, with the command's name as ``run``; SystemExit, as argparse does, for wrong usage."""
-    # argparse takes -1e5 for an option, so a NUL marks numbers. The arguments of a process never hold NUL.
-    marked = ["\0" + argument if re.match(r"-\.?\d", argument) else argument for argument in argv]
     # Common options may stand before or after the command. So argparse must not reset them to a default.
-    return _parser().parse_args(marked, argparse.Namespace(database=None, json=False, show_values=False))
+    return _parser().parse_args(marked(argv), argparse.Namespace(database=None, json=False, show_values=False))
 
 
 def _parser() -> argparse.ArgumentParser:

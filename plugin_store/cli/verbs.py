@@ -81,10 +81,13 @@ def read_all(store: PluginConfigStore) -> tuple[list[PluginConfig], list[str]]:
 
 
 def unknown(store: PluginConfigStore, name: str) -> str:
-    """Return the message that this plugin has no row. It suggests similar names."""
-    if "," in name:
-        return f"no plugin {name!r} is stored: separate names with blanks, {' '.join(name.split(','))!r}"
-    return f"no plugin {name!r} is stored{near(name, [row.plugin_name for row in read_all(store)[0]])}"
+    """Return the message that this plugin has no row, with a hint."""
+    return f"no plugin {name!r} is stored{hint(name, [row.plugin_name for row in read_all(store)[0]])}"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about an unknown name: how to separate names, or the known names that are similar."""
+    return f": separate names with blanks, {name.replace(',', ' ')!r}" if "," in name else near(name, known)
 
 
 def given_text(argument: str) -> str:

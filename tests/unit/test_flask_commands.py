@@ -125,7 +125,12 @@ def test_secret_of_services_is_not_needed(service: Service, monkeypatch: pytest.
     "arguments", [("enable", "mail", "chatt"), ("disable", "mail", "chatt"), ("config", "set", "chatt", "port", "25")]
 )
 def test_unregistered_name_changes_nothing(service: Service, arguments: tuple[str, ...]) -> None:
-    assert service.refused(*arguments) == "Error: no plugin 'chatt' is registered: see `flask plugins list`\n"
+    expected = "Error: `flask plugins list` shows no plugin 'chatt' (did you mean 'chat'?)\n"
+    assert service.refused(*arguments) == expected
+
+
+def test_names_joined_by_comma_get_a_hint(service: Service) -> None:
+    assert service.refused("enable", "mail,chat").endswith(": separate names with blanks, 'mail chat'\n")
 
 
 def test_error_is_one_line_without_password(service: Service) -> None:
@@ -141,6 +146,13 @@ def test_config_set_keeps_value_as_typed(service: Service, text: str, value: Any
     shown = service.done("config", "set", "mail", "name", text, typed="15\r\n")
     assert shown == "mail: set name\n"
     assert rows(service.store) == {"mail": ("disabled", {"name": value})}
+
+
+@pytest.mark.parametrize("option", ["--text", "-t"])
+def test_config_set_refuses_unknown_option(service: Service, option: str) -> None:
+    result = service.run("config", "set", "mail", option, "25")
+    assert (result.exit_code, rows(service.store)) == (2, {})
+    assert "No such option" in result.stderr and option in result.stderr
 
 
 def test_config_set_keeps_other_keys_and_status(service: Service) -> None:

@@ -179,13 +179,18 @@ class GivenPool:
                 connection.rollback()  # the pool's check or configure function has left a transaction open
             connection.autocommit = True
             yield new_cursor(connection)
-        except psycopg.errors.FeatureNotSupported:
-            # A column changed its type, so this connection's prepared statements are invalid.
-            connection.pgconn.finish()
+            connection.autocommit = autocommit
+        except BaseException as exc:
+            refuse_other_process(self._pid, "pool")
+            # A signal handler may raise within psycopg, so only psycopg's own errors leave a known state.
+            # After FeatureNotSupported, a column changed its type: this connection's prepared statements are invalid.
+            known = isinstance(exc, psycopg.Error) and not isinstance(exc, psycopg.errors.FeatureNotSupported)
+            if known and connection.info.transaction_status == TransactionStatus.IDLE:
+                connection.autocommit = autocommit
+            else:
+                connection.pgconn.finish()  # the pool replaces it
             raise
         finally:
-            if connection.info.transaction_status == TransactionStatus.IDLE:
-                connection.autocommit = autocommit
             self._pool.putconn(connection)
 
     def _get(self) -> Connection:

@@ -130,6 +130,35 @@ def test_given_pool_gets_connections_back_unchanged(
     assert caplog.messages == []  # the pool warns of each connection that comes back in a transaction
 
 
+class InterruptedConnection(psycopg.Connection[Any]):
+    """Raises at the end of a wait, as a signal handler may: in the one that ``countdown`` reaches."""
+
+    countdown = 0
+
+    def wait(self, *args: Any, **options: Any) -> Any:
+        result = super().wait(*args, **options)
+        InterruptedConnection.countdown -= 1
+        if InterruptedConnection.countdown == 0:
+            raise InterruptedError
+        return result
+
+
+@pytest.mark.parametrize("wait", range(1, 6))
+def test_given_pool_gets_no_interrupted_connection_back(database_url: str, wait: int) -> None:
+    with ConnectionPool(
+        database_url, connection_class=InterruptedConnection, min_size=1, max_size=1, open=True
+    ) as pool:
+        pool.wait()
+        InterruptedConnection.countdown = wait  # autocommit, BEGIN, the statement, COMMIT, autocommit
+        with pytest.raises(InterruptedError), PluginConfigRepository(pool).transaction() as inside:
+            inside.save("a", "enabled")
+        with pool.connection() as its:
+            assert not its.autocommit
+            its.execute("SELECT 1")
+            assert its.info.transaction_status is TransactionStatus.INTRANS
+            its.rollback()
+
+
 def test_given_connections_are_neither_opened_nor_closed(database_url: str) -> None:
     pool: ConnectionPool[Any] = ConnectionPool(database_url, open=False)
     with pytest.raises(StoreUnavailableError):

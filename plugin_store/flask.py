@@ -19,7 +19,7 @@ from werkzeug.routing import MapAdapter, RequestRedirect
 from . import errors
 from .cli import verbs
 from .cli.output import as_json, open_streams, printable, progress, write
-from .cli.usage import given, marked
+from .cli.usage import marked, typed
 from .plugins.manager import PluginManager
 from .stores.conninfo import masked
 from .stores.model import DISABLED, ENABLED, PluginConfigStore
@@ -100,8 +100,8 @@ class _VisibleRoutes(MapAdapter):
 
 # -- the commands -----------------------------------------------------------------------------
 
-NAME, KEY, VALUE = (click.Argument([name], type=given) for name in ("name", "key", "value"))
-NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...", type=given)
+NAME, KEY, VALUE = (click.Argument([name], type=typed) for name in ("name", "key", "value"))
+NAMES = click.Argument(["names"], nargs=-1, required=True, metavar="NAME...", type=typed)
 
 
 class _Plugins(AppGroup):

@@ -139,8 +139,13 @@ def test_error_is_one_line_without_password(service: Service) -> None:
     assert service.refused("enable", "mail") == "Error: no answer from postgresql://***@localhost/mail\\nno route\n"
 
 
+IN_LOCALE_C = "größe".encode().decode("ascii", "surrogateescape")
+
+
 @pytest.mark.parametrize(
-    ("text", "value"), [("-5", -5), ('["a", {"b": 1}]', ["a", {"b": 1}]), ("1.10", "1.10"), ("-", 15)]
+    ("text", "value"),
+    [("-5", -5), ('["a", {"b": 1}]', ["a", {"b": 1}]), ("1.10", "1.10"), ("-", 15), (IN_LOCALE_C, "größe")],
+    ids=ascii,
 )
 def test_config_set_keeps_value_as_typed(service: Service, text: str, value: Any) -> None:
     shown = service.done("config", "set", "mail", "name", text, typed="15\r\n")

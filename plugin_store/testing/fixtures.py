@@ -37,6 +37,7 @@ from plugin_store import PluginManager
 from plugin_store.cli.migrate import migrate
 from plugin_store.sandbox.embedded import EmbeddedPostgres
 from plugin_store.stores.connections import connect
+from plugin_store.stores.conninfo import checked_conninfo
 
 
 @pytest.fixture
@@ -66,7 +67,8 @@ def plugin_store_database() -> Iterator[str]:
         connection = stack.enter_context(connect(server))
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         stack.callback(connection.execute, SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-        parameters = {key: value for key, value in conninfo_to_dict(server).items() if key != "dbname"}
+        parameters = conninfo_to_dict(checked_conninfo(server))
+        parameters.pop("dbname", None)
         url = f"postgresql:///{name}?{urlencode(parameters, quote_via=quote)}"
         migrate(url)
         yield url

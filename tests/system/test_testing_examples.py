@@ -58,6 +58,11 @@ def test_rows_of_the_last_test_are_gone(plugin_store_url):
         assert connection.execute(left).fetchall() == []
 
 
+def test_fixtures_read_url_as_services_do(server: Any, tmp_path: Path) -> None:
+    url = server.url(server.maintenance_dbname).replace("postgresql:", "postgresql+psycopg:")
+    assert "2 passed" in run_pytest(tmp_path, example(plugin_store.testing.fixtures), **{VARIABLE: f"\ufeff{url}\n"})
+
+
 def test_contract_runs_on_a_store_of_your_own(tmp_path: Path) -> None:
     program = "import pytest\nfrom plugin_store import InMemoryPluginConfigStore as MyStore\n"
     assert re.search(r"^\d\d+ passed", run_pytest(tmp_path, program + example(plugin_store.testing)))

@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from recorder import Recorder, started
 from services import LIMIT_SECONDS, ask, ask_all, await_all, run, running
 from workers import environment, free_port, wait_until
@@ -135,12 +136,19 @@ def test_every_celery_process_follows_table(tmp_path: Path, database_url: str) -
         assert client.send_task("celery_service.greet").get(timeout=LIMIT_SECONDS) is None
 
 
-def test_django_migrates_and_tests_beside_us(empty_url: str) -> None:
+def test_django_migrates_and_tests_beside_us(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("django")
-    django = partial(run, "django", folder=RECIPES, database_url=empty_url)
+    parameters = conninfo_to_dict(empty_url)
+    monkeypatch.setenv("PGPASSWORD", str(parameters.pop("password", "")))
+    url = make_conninfo("", **parameters, options="-csearch_path=shop,public")
+    django = partial(run, "django", folder=RECIPES, database_url=url)
     settings = ("--settings", "django_site.settings")
-    django("migrate", *settings)
-    assert "greeter" in plugin_store(empty_url, "enable", "--create", "greeter")
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA shop")
+        django("migrate", *settings)
+        assert "greeter" in plugin_store(url, "enable", "--create", "greeter")
+        tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'shop'").fetchall()
+        assert {("django_site_order",), ("plugin_config",)} <= {*tables}
     assert "Ran 3 tests" in django("test", "django_site", *settings)
 
 

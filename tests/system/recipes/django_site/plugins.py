@@ -31,7 +31,8 @@ def make_manager(store: PluginConfigStore | None = None) -> PluginManager:
 def conninfo(settings: dict[str, Any]) -> str:
     """Return libpq's connection string for a database of Django's settings."""
     names = {"dbname": "NAME", "user": "USER", "password": "PASSWORD", "host": "HOST", "port": "PORT"}
-    return make_conninfo("", **{key: settings[name] for key, name in names.items() if settings[name]})
+    values = {key: settings[name] for key, name in names.items() if settings[name]}
+    return make_conninfo("", **values, **settings["OPTIONS"])
 
 
 manager = make_manager()

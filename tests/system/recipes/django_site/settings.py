@@ -8,11 +8,12 @@ database = conninfo_to_dict(os.environ["DATABASE_URL"])
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": database["dbname"],
-        "USER": database["user"],
-        "PASSWORD": database["password"],
-        "HOST": database["host"],
-        "PORT": database["port"],
+        "NAME": database.pop("dbname", ""),
+        "USER": database.pop("user", ""),
+        "PASSWORD": database.pop("password", ""),
+        "HOST": database.pop("host", ""),
+        "PORT": database.pop("port", ""),
+        "OPTIONS": database,  # libpq's other parameters
     }
 }
 INSTALLED_APPS = ["django_site.apps.SiteConfig"]

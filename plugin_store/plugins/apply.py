@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from plugin_store.errors import PluginStoreError
 from plugin_store.stores.model import DISABLED, ENABLED, PluginConfig
 
-from .managed import Managed
+from .managed import Failure, Managed
 from .plan import Plan, dependency_missing, make_plan
 from .plugin import PluginStatus
 
 # The origin of a change: a call of this manager, or a row in the store.
 LOCAL = "local"
 STORED = "stored"
+
+Commit = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,10 @@ class SyncReport:
 class Sync:
     """Applies rows to plugins, once.
 
-    ``asked`` maps each plugin that the caller enables to the function that stores its status. ``configured`` is the
-    plugin whose config the caller changed. ``retried`` are the plugins that are tried again if they are in ERROR, even
-    if their rows have not changed. ``run`` fills ``report``, and ``errors`` with the error of each plugin.
+    ``asked`` maps each plugin that the caller enables to the function that stores its status. The function gets the
+    pending config that was checked before the hook ran. ``configured`` is the plugin whose config the caller changed.
+    ``retried`` are the plugins that are tried again if they are in ERROR, even if their rows have not changed. ``run``
+    fills ``report``, and ``errors`` with the error of each plugin.
     """
 
     def __init__(
@@ -44,7 +48,7 @@ class Sync:
         plugins: Mapping[str, Managed],
         rows: Mapping[str, PluginConfig],
         *,
-        asked: Mapping[str, Callable[[], None]] | None = None,
+        asked: Mapping[str, Commit] | None = None,
         configured: str | None = None,
         retried: Collection[str] = (),
     ) -> None:
@@ -58,33 +62,37 @@ class Sync:
         self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
         self._wanted = {name for name in plugins if name in self._asked or self._is_row(name, ENABLED)}
         self._blocked: dict[str, str] = {}
+        self._checked: dict[str, dict[str, Any]] = {}  # the pending configs that _check has checked
+        self._old_failures = {name: managed.failure for name, managed in plugins.items()}
+        self._plan = Plan([], [], {})
 
     def run(self) -> None:
         """Stop plugins that should not run, apply configs, then start plugins that should run."""
-        settings = self._check()
-        plan = self._plan()
-        self._stop(plan, {})
-        if raised := self._configure(settings):
-            self._blocked |= dict.fromkeys(raised, "on_config_changed raised")
-            plan = self._plan()
-            self._stop(plan, raised)
-            for error in raised.values():
-                if isinstance(error, KeyboardInterrupt):
-                    raise error
-        self._start(plan)
-        for name, managed in self._plugins.items():
-            if managed.plugin.status is PluginStatus.INITIALIZED and self._is_row(name, DISABLED):
-                managed.switch(False, self._rows[name], origin=STORED)  # the status shows the row; no hook runs
-        self._fill_report(plan)
+        try:
+            settings = self._check()
+            self._make_plan()
+            self._stop(self._plan.stop, {})
+            if raised := self._configure(settings):
+                self._blocked |= dict.fromkeys(raised, "on_config_changed raised")
+                self._make_plan()
+                self._stop(self._plan.stop, raised)
+                for error in raised.values():
+                    if isinstance(error, KeyboardInterrupt):
+                        raise error
+            self._start()
+            self._settle()
+        finally:
+            self._fill_report()
 
     def stop_dependents(self, name: str) -> None:
         """Of the plugins that should not run, stop those that depend on this one."""
-        plan, found = self._plan(), {name}
-        for other in reversed(plan.stop):  # dependencies first
+        self._make_plan()
+        found = {name}
+        for other in reversed(self._plan.stop):  # dependencies first
             if found.intersection(self._needs[other]):
                 found.add(other)
         found.discard(name)
-        self._stop(plan._replace(stop=[other for other in plan.stop if other in found]), {})
+        self._stop([other for other in self._plan.stop if other in found], {})
 
     def _check(self) -> dict[str, Any]:
         """Validate the configs that this sync applies, and return the settings.
@@ -95,11 +103,14 @@ class Sync:
         for name in self._needs:
             managed = self._plugins[name]
             starts = name in self._wanted and not managed.enabled
-            if starts and self._is_held(managed):
-                self._blocked[name] = "a hook raised"
+            if starts and managed.failure is not None and self._is_held(managed):
+                self._blocked[name] = managed.failure.text
             elif starts or self._may_change_config(managed):
                 try:
-                    settings[name] = managed.check(self._stored(name), managed.plugin._pending)
+                    pending = self._checked[name] = managed.pending
+                    if starts and name in self._asked:
+                        managed.storable(pending)
+                    settings[name] = managed.check(self._stored(name), pending)
                 except PluginStoreError as exc:
                     self._blocked[name], self.errors[name] = str(exc), exc
         return settings
@@ -108,42 +119,54 @@ class Sync:
         """Apply the stored configs. Return the errors of on_config_changed, by plugin."""
         raised = {}
         for name, parsed in settings.items():
-            origin = LOCAL if name == self._configured else STORED
-            error = self._plugins[name].configure(self._stored(name), parsed, origin)
+            error = self._plugins[name].configure(self._stored(name), parsed, self._origin(name))
             if error is not None:
                 raised[name] = error
             if isinstance(error, KeyboardInterrupt):
                 break
         return raised
 
-    def _stop(self, plan: Plan, raised: Mapping[str, BaseException]) -> None:
-        for name in plan.stop:
-            managed, row = self._plugins[name], self._rows.get(name)
-            managed.switch(False, row, origin=STORED)
+    def _stop(self, names: Iterable[str], raised: Mapping[str, BaseException]) -> None:
+        for name in names:
+            managed = self._plugins[name]
+            managed.switch(False, self._rows, origin=self._origin(name))
             if name in raised:
-                managed.fail("on_config_changed", raised[name], row)
+                managed.fail("on_config_changed", raised[name], self._rows)
                 self.errors[name] = raised[name]
 
-    def _start(self, plan: Plan) -> None:
-        for name in plan.run:
-            managed, commit = self._plugins[name], self._asked.get(name)
+    def _start(self) -> None:
+        skip = self._plan.skip
+        for name in self._plan.run:
+            managed = self._plugins[name]
+            commit = partial(self._asked[name], self._checked[name]) if name in self._asked else None
             try:
                 if managed.enabled:
                     if commit is not None:
                         commit()
                 elif (missing := self._missing(name)) is not None:
-                    plan.skip[name] = dependency_missing(missing)
+                    skip[name] = dependency_missing(missing)
                 else:
-                    origin = LOCAL if commit else STORED
-                    error = managed.switch(True, self._rows.get(name), origin=origin, commit=commit)
+                    error = managed.switch(True, self._rows, origin=self._origin(name), commit=commit)
                     if error is not None:
                         self.errors[name] = error
             except Exception as exc:
                 if commit is None:
                     raise
-                plan.skip[name], self.errors[name] = str(exc) or repr(exc), exc
+                skip[name], self.errors[name] = str(exc) or repr(exc), exc
+                if name not in self._rows:  # a default: try again at the next resync, not at the next sync
+                    managed.failure = managed.failure or Failure(skip[name], None)
 
-    def _fill_report(self, plan: Plan) -> None:
+    def _settle(self) -> None:
+        """Set the status of each plugin that must not run, and is not in ERROR for that, to DISABLED. Runs no hook."""
+        for name, managed in self._plugins.items():
+            is_new = managed.plugin.status is PluginStatus.INITIALIZED and self._is_row(name, DISABLED)
+            failure = managed.failure
+            is_over = failure is not None and failure is self._old_failures[name] and not self._is_held(managed)
+            if is_new or is_over:
+                managed.switch(False, self._rows, origin=STORED)
+
+    def _fill_report(self) -> None:
+        plan = self._plan
         self.report.restored.extend(name for name in plan.run if self._plugins[name].enabled)
         for name, managed in self._plugins.items():
             if managed.plugin.status is PluginStatus.ERROR and managed.failure is not None:
@@ -151,18 +174,21 @@ class Sync:
             elif name in plan.skip and not managed.enabled:
                 self.report.skipped[name] = plan.skip[name]
 
-    def _plan(self) -> Plan:
+    def _make_plan(self) -> None:
         running = {name for name, managed in self._plugins.items() if managed.enabled}
-        return make_plan(self._wanted, self._needs, running, self._blocked)
+        self._plan = make_plan(self._wanted, self._needs, running, self._blocked)
 
     def _may_change_config(self, managed: Managed) -> bool:
-        is_named = managed.name in self._asked or managed.name == self._configured
-        return is_named or not managed.has_stored(self._stored(managed.name))
+        return self._origin(managed.name) == LOCAL or not managed.has_stored(self._stored(managed.name))
 
     def _is_held(self, managed: Managed) -> bool:
-        """Return whether the plugin failed and should not be tried again."""
-        failure, row = managed.failure, self._rows.get(managed.name)
-        return failure is not None and failure.row == row and managed.name not in self._retried
+        """Return whether the plugin failed, and neither its row has changed since nor is it tried again."""
+        failure, name = managed.failure, managed.name
+        is_tried = name in self._retried and name in self._wanted
+        return failure is not None and failure.row == self._rows.get(name) and not is_tried
+
+    def _origin(self, name: str) -> str:
+        return LOCAL if name in self._asked or name == self._configured else STORED
 
     def _missing(self, name: str) -> str | None:
         """Return a dependency that failed to start in this sync, or None."""

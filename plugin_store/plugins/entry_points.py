@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
-from .plugin import BasePlugin
+from .plugin import BasePlugin, check_plugin
+from .secrets import text_of
 
 if TYPE_CHECKING:
     from .manager import PluginManager
@@ -39,15 +40,19 @@ def discover(manager: PluginManager, group: str) -> DiscoveryReport:
     report = DiscoveryReport()
     for entry in sorted(entry_points(group=group), key=lambda entry: (entry.name, entry.value)):
         line = f"{entry.name} = {entry.value}"
+        plugin = None
         try:
             plugin = _make(entry)
+            check_plugin(plugin)
             plugin.initialize()  # before registration, so a plugin that fails here is not registered
             manager.register_plugin(plugin)
-        except (Exception, SystemExit) as exc:
-            logger.error("entry point %r of %r is skipped", line, group, exc_info=exc)
-            report.skipped[line] = f"{type(exc).__name__}: {exc}"
-        else:
             report.registered.append(plugin.metadata.name)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as exc:
+            secret = plugin is not None and plugin._knows_secret
+            report.skipped[line] = reason = text_of(exc, secret=secret)
+            logger.error("entry point %r of %r is skipped: %s", line, group, reason, exc_info=None if secret else exc)
     return report
 
 

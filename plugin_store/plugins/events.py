@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from inspect import isasyncgenfunction, iscoroutinefunction
 from typing import Any
 
@@ -99,7 +100,7 @@ class EventDispatcher:
 
 def refuse_async(function: Callable[..., object], what: str) -> None:
     """Raise TypeError if the function, or the ``__call__`` of the object, is an ``async def`` function."""
-    called = getattr(function, "func", function)  # of a functools.partial
+    called = function.func if isinstance(function, partial) else function
     for each in (called, type(called).__call__):
         if iscoroutinefunction(each) or isasyncgenfunction(each):
             raise TypeError(f"{what} must be a plain function, not `async def`: nothing would await it")

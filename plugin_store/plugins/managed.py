@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from plugin_store.errors import InvalidConfigError
+from plugin_store.errors import InvalidConfigError, PluginStateError
 from plugin_store.stores.model import PluginConfig
 from plugin_store.stores.validation import checked_config, copy_json, same_json
 
@@ -17,6 +17,7 @@ from .secrets import holds_secret, refuse_plain_secrets, resolve, text_of, witho
 logger = logging.getLogger(__name__)
 
 Note = Callable[..., None]
+Rows = Mapping[str, PluginConfig]
 
 # Looking up an Enum member takes longer than the rest of ``enabled``, so do it once.
 RUNNING = PluginStatus.ENABLED
@@ -24,7 +25,7 @@ RUNNING = PluginStatus.ENABLED
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a plugin is in ERROR, and its row when it failed."""
+    """Why a plugin failed, and its row after that."""
 
     text: str
     row: PluginConfig | None
@@ -41,7 +42,6 @@ class Managed:
         self.name = plugin.metadata.name
         self.failure: Failure | None = None
         self._note = note
-        self._had_secret = False
 
     @property
     def enabled(self) -> bool:
@@ -63,6 +63,20 @@ class Managed:
         """The merged config. It shares lists and dicts with the layers."""
         return self.plugin._merged(self.plugin._stored, self.plugin._pending)
 
+    @property
+    def pending(self) -> dict[str, Any]:
+        """The pending config of this moment."""
+        return dict(self.plugin._pending)
+
+    def initialize(self, config: dict[str, Any] | None) -> None:
+        """Initialize the plugin. Raises PluginStateError if it stays uninitialized, and what its initialize raises."""
+        self.plugin.initialize(config)
+        if not self.initialized:
+            raise PluginStateError(
+                f"plugin {self.name!r}: initialize() does not call super().initialize(): add the call"
+            )
+        self.failure = None
+
     def has_stored(self, stored: Mapping[str, Any]) -> bool:
         """Return whether the plugin has this stored config already."""
         return same_json(self.plugin._stored, stored)
@@ -73,10 +87,13 @@ class Managed:
         refuse_plain_secrets(self.name, checked, self.plugin.metadata.secret_keys)
         return checked
 
-    def pending(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the pending config, and a checked copy to store. Raises InvalidConfigError as ``storable`` does."""
-        pending = dict(self.plugin._pending)
-        return pending, self.storable(pending)
+    def checked_pending(self, checked: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the pending config. If it is not ``checked`` already, raises as ``storable`` and ``check`` do."""
+        pending = self.pending
+        if pending != checked:
+            self.storable(pending)
+            self.plugin.settings = self.check(self.plugin._stored, pending)
+        return pending
 
     def check(self, stored: Mapping[str, Any], pending: Mapping[str, Any]) -> Any:
         """Run validate_config on a config and return the settings.
@@ -116,7 +133,7 @@ class Managed:
         return _error_of(apply)
 
     def switch(
-        self, on: bool, row: PluginConfig | None, *, origin: str, commit: Callable[[], None] | None = None
+        self, on: bool, rows: Rows, *, origin: str, commit: Callable[[], None] | None = None
     ) -> BaseException | None:
         """Start or stop the plugin: run the hook, call ``commit``, queue the event. Return the hook's error, or None.
 
@@ -137,9 +154,9 @@ class Managed:
             logger.info("plugin %r: %s (origin %s)", self.name, done, origin)
             self._note(done, self.name, origin=origin, before=before.value, after=plugin.status.value)
         if error is not None:
-            self.fail("on_enable" if on else "on_disable", error, row)
+            self.fail("on_enable" if on else "on_disable", error, rows)
         elif undo_error is not None:
-            self.fail("on_disable" if on else "on_enable", undo_error, row)
+            self.fail("on_disable" if on else "on_enable", undo_error, rows)
         elif plugin.status is not PluginStatus.ERROR:
             self.failure = None
         for raised in (error, undo_error):
@@ -149,20 +166,21 @@ class Managed:
             raise commit_error
         return error
 
-    def fail(self, hook: str, error: BaseException, row: PluginConfig | None) -> None:
-        """Set the status to ERROR and queue plugin.failed. Log the reason if it is new."""
+    def fail(self, hook: str, error: BaseException, rows: Rows) -> None:
+        """Set the status to ERROR and queue plugin.failed. Log the reason if it is new. ``rows`` has the stored row."""
         secret = self._may_show_secret(self._config)
         text = f"{hook} raised {text_of(error, secret=secret)}"
         if self.failure is None or self.failure.text != text:
             logger.error("plugin %r failed: %s", self.name, text, exc_info=None if secret else error)
-        self.failure = Failure(text, row)
+        self.failure = Failure(text, rows.get(self.name))
         self.plugin._status = PluginStatus.ERROR
         self._note("failed", self.name, reason=text)
 
     def _may_show_secret(self, config: Mapping[str, Any]) -> bool:
-        """Return whether an error may show a secret of this config or of an earlier one."""
-        self._had_secret = self._had_secret or holds_secret(config, self.plugin.metadata.secret_keys)
-        return self._had_secret
+        """Return whether an error may show a secret of this config, or one that the plugin has read before."""
+        plugin = self.plugin
+        plugin._knows_secret = plugin._knows_secret or holds_secret(config, plugin.metadata.secret_keys)
+        return plugin._knows_secret
 
 
 def _error_of(hook: Callable[[], None]) -> BaseException | None:

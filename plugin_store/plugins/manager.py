@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from plugin_store.errors import (
     DependencyError,
-    InvalidConfigError,
     PluginAlreadyRegisteredError,
     PluginStateError,
+    PluginStoreError,
     StoreError,
 )
 from plugin_store.stores.model import DISABLED, ENABLED
 from plugin_store.stores.validation import check_name, checked_changes
 
-from .apply import LOCAL, Sync, SyncReport
+from .apply import LOCAL, Commit, Sync, SyncReport
 from .managed import Managed
 from .plugin import BasePlugin, PluginStatus, check_plugin
 from .registry import Registry
@@ -79,9 +79,7 @@ class PluginManager(Registry):
 
         Raises PluginNotFoundError, PluginStateError while it is enabled, and what its ``initialize`` raises.
         """
-        managed = self._get(name)
-        managed.plugin.initialize(config)
-        managed.failure = None
+        self._get(name).initialize(config)
         self._note("initialized", name)
 
     @one_change
@@ -96,7 +94,7 @@ class PluginManager(Registry):
         managed = self._get(name)
         if not managed.initialized:
             raise PluginStateError(f"Cannot enable plugin {name!r}: initialize it first")
-        managed.pending()  # raises before a hook runs
+        managed.storable(managed.pending)  # raises before a hook runs
         self._rows.read(self._store)
         errors = self._apply({name: partial(self._save, managed, ENABLED)}, retried=[name])
         if name in errors:
@@ -118,8 +116,8 @@ class PluginManager(Registry):
             Sync(self._plugins, self._rows.by_name).stop_dependents(name)
         if dependents := self._dependents(name):
             raise DependencyError(f"Cannot disable plugin {name!r}: plugins {dependents} depend on it")
-        commit = partial(self._save, managed, DISABLED)
-        error = managed.switch(False, self._rows.by_name.get(name), origin=LOCAL, commit=commit)
+        commit = partial(self._save, managed, DISABLED, {})
+        error = managed.switch(False, self._rows.by_name, origin=LOCAL, commit=commit)
         try:
             self._rows.read(self._store)
         except StoreError as exc:
@@ -137,8 +135,9 @@ class PluginManager(Registry):
         the config is stored, the plugin is in ERROR, and the caller gets the error.
         """
         managed = self._get(name)
-        checked, pending = managed.storable(config), dict(managed.plugin._pending)
+        checked, pending = managed.storable(config), managed.pending
         managed.check(checked, {})
+        self._rows.read(self._store)
         self._apply_stored(managed, self._store.save_config(name, checked), pending)
 
     @one_change
@@ -149,10 +148,11 @@ class PluginManager(Registry):
         Raises the errors of save_config.
         """
         managed = self._get(name)
-        pending, kept = managed.pending()
         checked, gone = checked_changes(name, managed.storable(changes), remove)
-        kept = {key: value for key, value in kept.items() if key not in gone}
-        row = self._store.get_by_name(name)
+        pending = managed.pending
+        kept = managed.storable({key: value for key, value in pending.items() if key not in {*checked, *gone}})
+        self._rows.read(self._store)
+        row = self._rows.by_name.get(name)
         stored = {key: value for key, value in (row.config if row else {}).items() if key not in gone}
         managed.check({**stored, **kept, **checked}, {})
         self._apply_stored(managed, self._store.update_config(name, {**kept, **checked}, remove=gone), pending)
@@ -171,10 +171,10 @@ class PluginManager(Registry):
         An existing row is an operator's decision and does not change. Failures are in ``last_report`` and the log, and
         the other plugins start. Until a plugin runs or has a row, each sync wants it. Raises PluginNotFoundError.
         """
-        defaults = {name: partial(self._add, self._get(name)) for name in names}
+        found = [self._get(name).name for name in dict.fromkeys(names)]
         self._rows.read(self._store)
-        self._defaults |= defaults
-        new = [name for name in defaults if name not in self._rows.by_name]
+        new = [name for name in found if name not in self._rows.by_name]
+        self._defaults.update(new)
         self._apply(retried=new)
         return [name for name in new if self.is_enabled(name)]
 
@@ -201,42 +201,42 @@ class PluginManager(Registry):
         """Sync for the first time. Call it after all plugins are registered and initialized."""
         return self.sync()
 
-    def _apply(self, asked: Mapping[str, Callable[[], None]] | None = None, **options: Any) -> dict[str, BaseException]:
-        """Run a Sync with the known rows and these arguments. Return the errors by plugin.
-
-        Keeps the report, and logs each new reason to skip a plugin.
-        """
-        self._defaults = {name: add for name, add in self._defaults.items() if name not in self._rows.by_name}
-        sync = Sync(self._plugins, self._rows.by_name, asked={**self._defaults, **(asked or {})}, **options)
-        sync.run()
-        for name, reason in sync.report.skipped.items():
-            if self._report.skipped.get(name) != reason:
-                logger.warning("plugin %r is not enabled: %s", name, reason)
-        self._report = sync.report
-        sync.report.skipped.update(self._rows.unregistered)
+    def _apply(self, asked: Mapping[str, Commit] | None = None, **options: Any) -> dict[str, BaseException]:
+        """Run a Sync with the known rows, keep its report, log new reasons to skip, and return the errors by plugin."""
+        self._defaults = {name for name in self._defaults if name not in self._rows.by_name}
+        defaults: dict[str, Commit] = {name: partial(self._add, self._plugins[name]) for name in self._defaults}
+        sync = Sync(self._plugins, self._rows.by_name, asked={**defaults, **(asked or {})}, **options)
+        try:
+            sync.run()
+        finally:
+            for name, reason in sync.report.skipped.items():
+                if self._report.skipped.get(name) != reason:
+                    logger.warning("plugin %r is not enabled: %s", name, reason)
+            self._report = sync.report
+            sync.report.skipped.update(self._rows.unregistered)
         return sync.errors
 
-    def _save(self, managed: Managed, status: str) -> None:
-        """Store a status, with the pending config."""
+    def _save(self, managed: Managed, status: str, checked: Mapping[str, Any]) -> None:
+        """Store a status, with the pending config. ``checked`` is the pending config before the hook ran."""
         try:
-            pending, values = managed.pending()
-        except InvalidConfigError as exc:
+            pending = managed.checked_pending(checked)
+        except PluginStoreError as exc:
             if status == ENABLED:
                 raise
             logger.error("plugin %r is disabled, but its pending config is not stored: %s", managed.name, exc)
-            pending, values = {}, {}
-        self._rows.put(managed.name, self._store.save(managed.name, status, values))
+            pending = {}
+        self._rows.put(managed.name, self._store.save(managed.name, status, pending))
         managed.plugin._keep(pending)
 
-    def _add(self, managed: Managed) -> None:
+    def _add(self, managed: Managed, checked: Mapping[str, Any]) -> None:
         """Insert an enabled row for a default plugin, unless another process has inserted one."""
-        self._defaults.pop(managed.name, None)
-        pending, values = managed.pending()
-        row = self._store.add(managed.name, ENABLED, values)
+        pending = managed.checked_pending(checked)
+        row = self._store.add(managed.name, ENABLED, pending)
         self._rows.put(managed.name, row)
+        self._defaults.discard(managed.name)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
-        if row.config == values:  # else another process inserted the row
+        if row.config == pending:  # else another process inserted the row
             managed.plugin._keep(pending)
 
     def _apply_stored(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from plugin_store.errors import InvalidConfigError, PluginStateError
 from plugin_store.stores.validation import copy_json
 
 from .events import refuse_async
-from .secrets import resolve
+from .secrets import holds_secret, resolve
 
 if TYPE_CHECKING:
     from flask import Blueprint
@@ -72,6 +72,8 @@ class BasePlugin:
     settings: Any = None
     """The result of validate_config for the current config."""
 
+    _knows_secret = False
+
     def __init__(self) -> None:
         self._status = PluginStatus.DISCOVERED
         # The layers of the config. The manager replaces the first two dicts and never changes them in place. The third
@@ -88,7 +90,8 @@ class BasePlugin:
     @property
     def _config(self) -> dict[str, Any]:
         """A copy of the merged config, with references unresolved."""
-        config: dict[str, Any] = copy_json(self._merged(self._stored, self._pending))
+        pending = dict(self._pending)  # first, because _keep adds keys to the stored layer before it removes them here
+        config: dict[str, Any] = copy_json(self._merged(self._stored, pending))
         return config
 
     def initialize(self, config: dict[str, Any] | None = None) -> None:
@@ -163,9 +166,11 @@ class BasePlugin:
 
         If a secret cannot be read, raises UnresolvedReferenceError, which names the variable or file.
         """
-        for layer in (self._pending, self._stored, self._defaults):
-            value = layer.get(key, layer)  # one atomic step: another thread may remove a pending key
+        for name in ("_pending", "_stored", "_defaults"):
+            layer = getattr(self, name)  # now, and not before: another thread may have moved the key to this layer
+            value = layer.get(key, layer)
             if value is not layer:
+                self._knows_secret = self._knows_secret or holds_secret({key: value}, self.metadata.secret_keys)
                 return resolve(self.metadata.name, value, ("config", key))
         return default
 
@@ -192,9 +197,10 @@ class BasePlugin:
         """Move pending keys to the stored layer. Keys that set_config changed meanwhile stay pending."""
         self._stored = {**self._stored, **pending}
         for key, value in pending.items():
-            newer = self._pending.pop(key, value)
-            if newer is not value:
-                self._pending.setdefault(key, newer)
+            if self._pending.get(key) is value:
+                newer = self._pending.pop(key, value)
+                if newer is not value:  # set_config came in between
+                    self._pending.setdefault(key, newer)
 
 
 def check_plugin(plugin: BasePlugin) -> None:
@@ -206,5 +212,8 @@ def check_plugin(plugin: BasePlugin) -> None:
         raise TypeError(f"{kind}.__init__ does not call super().__init__(): add that call")
     if not isinstance(getattr(plugin, "metadata", None), PluginMetadata):
         raise TypeError(f"{kind} has no metadata: set `metadata = PluginMetadata(…)` in the class body")
+    names = [*(plugin.metadata.dependencies or ()), *plugin.metadata.secret_keys]
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{kind}.metadata: dependencies and secret_keys must be lists of str, not {names!r}")
     for hook in HOOKS:
         refuse_async(getattr(plugin, hook), f"{kind}.{hook}")

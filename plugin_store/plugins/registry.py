@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from plugin_store.errors import PluginNotFoundError
@@ -33,7 +32,7 @@ class Registry:
         self._plugins: dict[str, Managed] = {}
         self._rows = KnownRows(self._plugins)
         self._report = SyncReport()
-        self._defaults: dict[str, Callable[[], None]] = {}  # adds the row of each default that has none yet
+        self._defaults: set[str] = set()  # plugins that enable_defaults wants, and that have no row yet
         self._turns = PerProcess(Turn)
 
     @property

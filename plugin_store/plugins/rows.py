@@ -33,8 +33,9 @@ class KnownRows:
         """Read the rows of these names. If names is None or no row is known yet, read all rows."""
         if names is None or not self.by_name:
             rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
-            self.by_name.clear()
-            self.unregistered.clear()
+            # In one step: a signal handler may raise at any time, and a half of the rows would stop plugins.
+            self.by_name = {name: row for name, row in rows.items() if row is not None}
+            self.unregistered = {}
         else:
             rows = {name: store.get_by_name(name) for name in names}
         for name, row in rows.items():
@@ -42,12 +43,14 @@ class KnownRows:
 
     def put(self, name: str, row: PluginConfig | None) -> None:
         """Record a row. None records that the row is gone."""
-        self.by_name.pop(name, None)
-        self.unregistered.pop(name, None)
-        if row is not None:
+        if row is None:
+            self.by_name.pop(name, None)
+        else:
             self.by_name[name] = row
-            if row.status == ENABLED and name not in self._plugins:
-                self.unregistered[name] = NOT_HERE
-                if name not in self._logged:
-                    self._logged.add(name)
-                    logger.warning("plugin %r is not enabled: %s", name, NOT_HERE)
+        if row is None or row.status != ENABLED or name in self._plugins:
+            self.unregistered.pop(name, None)
+        else:
+            self.unregistered[name] = NOT_HERE
+            if name not in self._logged:
+                self._logged.add(name)
+                logger.warning("plugin %r is not enabled: %s", name, NOT_HERE)

@@ -103,6 +103,8 @@ def copy_json(value: Any) -> Any:
 
 def same_json(one: Any, other: Any) -> bool:
     """Return whether two values are equal in JSON. Unlike in Python, true does not equal 1."""
+    if one is other:  # also for a value of the code's defaults that JSON does not have, such as NaN
+        return True
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_json(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):

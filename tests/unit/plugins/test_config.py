@@ -307,4 +307,42 @@ def test_config_is_one_write_and_stays_when_it_fails(change: str) -> None:
     with pytest.raises(StoreUnavailableError):
         getattr(manager, change)("mail", {"a": 2})
     assert (mail._config, mail.hooks) == ({"port": 25, "a": 1, "b": 1}, [])
-    assert [method for method, *_ in store.called if method != "get_by_name"] == [change]
+    assert [method for method, *_ in store.called if not method.startswith("get_")] == [change]
+
+
+@pytest.mark.parametrize("change", [{"changes": {"k": 5}}, {"changes": {}, "remove": ["k"]}])
+def test_update_config_supersedes_unstorable_pending_value(change: dict[str, Any]) -> None:
+    manager, store, mail = running()
+    mail.set_config("k", {1, 2})
+    manager.update_config("mail", **change)
+    assert mail._config == rows(store)["mail"][1] == change["changes"]
+
+
+def test_enable_refuses_config_that_on_enable_sets() -> None:
+    manager = restored(None, mail := Recorder("mail"))
+    mail.then["on_enable"] = lambda: mail.set_config("port", 0)
+    mail.parse = lambda config: 1 / config["port"] if config else None
+    with pytest.raises(InvalidConfigError, match="refuses this config"):
+        manager.enable_plugin("mail")
+    mail.set_config("port", 1)
+    assert manager.enable_defaults("mail") == []
+    assert (mail.hooks, rows(manager.store)) == (["on_enable", "on_disable"] * 2, {})
+    mail.set_config("port", 1)
+    mail.then["on_enable"] = lambda: mail.set_config("port", 2)
+    manager.enable_plugin("mail")
+    assert (rows(manager.store)["mail"][1], mail.settings) == ({"port": 2}, 0.5)
+
+
+def test_disable_does_not_store_refused_pending_config(caplog: pytest.LogCaptureFixture) -> None:
+    manager, store, mail = running({"port": 25})
+    mail.parse = lambda config: 1 / config["port"]
+    mail.set_config("port", 0)
+    manager.disable_plugin("mail")
+    assert rows(store) == {"mail": ("disabled", {"port": 25})}
+    assert "its pending config is not stored: plugin 'mail' refuses this config" in caplog.text
+
+
+def test_default_that_json_lacks_is_no_change() -> None:
+    manager, _, mail = running(limit=float("nan"))
+    manager.enable_plugin("mail")
+    assert mail.hooks == []

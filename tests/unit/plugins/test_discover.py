@@ -10,6 +10,8 @@ from recorder import events_of, stored
 from plugin_store import PluginManager
 
 PLUGINS = """
+from asyncio import CancelledError
+
 from plugin_store import BasePlugin, PluginMetadata
 
 
@@ -28,6 +30,22 @@ class Raising(Good):
         raise RuntimeError("no initialize")
 
 
+class Secret(Good):
+    def initialize(self, config=None):
+        super().initialize({"key": {"$env": "FOUND_KEY"}})
+        raise RuntimeError(self.get_config("key"))
+
+
+class Cancelled(Good):
+    def initialize(self, config=None):
+        raise CancelledError
+
+
+class Forgetful(Good):
+    def __init__(self):
+        pass
+
+
 def made():
     return Good("made")
 
@@ -44,12 +62,15 @@ again = found_plugins:Another
 good = found_plugins:Good
 made = found_plugins:made
 broken = found_plugins:nothing
+cancelled = found_plugins:Cancelled
 exits = found_exit:x
+forgetful = found_plugins:Forgetful
 function = os:getcwd
 init = found_plugins:Raising
 instance = found_plugins:instance
 missing = not_there:x
 nameless = found_plugins:nameless
+secret = found_plugins:Secret
 
 [other]
 good = found_plugins:Good
@@ -66,6 +87,7 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PluginManager:
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: found\nVersion: 1.0\n")
     (folder / "entry_points.txt").write_text(ENTRY_POINTS)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("FOUND_KEY", "walnut")
     return PluginManager(config_repo=stored(made="enabled"))
 
 
@@ -77,18 +99,22 @@ def test_discover_registers_plugins_and_skips_others(manager: PluginManager, cap
     assert events == [(event, name) for name in ("good", "made") for event in ("registered", "initialized")]
     reasons = {
         "broken = found_plugins:nothing": "AttributeError: module 'found_plugins' has no attribute 'nothing'",
+        "cancelled = found_plugins:Cancelled": "CancelledError",
         "exits = found_exit:x": "SystemExit: 3",
+        "forgetful = found_plugins:Forgetful": "TypeError: Forgetful.__init__ does not call super().__init__()",
         "function = os:getcwd": "TypeError: <built-in function getcwd> is not a BasePlugin class, or a callable that",
         "good = found_plugins:Good": "PluginAlreadyRegisteredError: Plugin 'good' already registered",
         "init = found_plugins:Raising": "RuntimeError: no initialize",
         "instance = found_plugins:instance": "TypeError: ",
         "missing = not_there:x": "ModuleNotFoundError: No module named 'not_there'",
         "nameless = found_plugins:nameless": "InvalidNameError: a plugin name must not be empty",
+        "secret = found_plugins:Secret": "RuntimeError (its text is hidden",
     }
     assert sorted(report.skipped) == sorted(reasons)
     for entry, reason in reasons.items():
-        assert report.skipped[entry].startswith(reason)
+        assert reason in report.skipped[entry]
         assert f"entry point {entry!r} of 'plugin_store.plugins' is skipped" in caplog.text
+    assert "walnut" not in caplog.text
     assert manager.load_persisted_state().restored == ["made"]
 
 

@@ -156,3 +156,20 @@ def test_hook_may_read_but_not_change_manager(hook: str) -> None:
     report = manager.sync()
     assert (refused, report.failed, report.skipped) == ([hook], {}, {})
     assert "other" not in rows(store)
+
+
+def test_origin_is_local_for_plugin_that_call_names() -> None:
+    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.load_persisted_state()
+    mail.fail("on_config_changed")
+    origins: list[tuple[str, str]] = []
+    for what in ("enabled", "disabled"):
+        manager.event_dispatcher.add_listener(
+            f"plugin.{what}", lambda event: origins.append((event.name, event.data["origin"]))
+        )
+    manager.update_config("mail", {"n": 1})
+    with pytest.raises(ValueError, match="mail failed"):
+        manager.update_config("mail", {"n": 2})
+    assert origins == [("plugin.enabled", "local"), ("plugin.disabled", "local")]
+    assert rows(store) == {"mail": ("enabled", {"n": 2})}

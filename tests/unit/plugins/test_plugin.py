@@ -153,6 +153,24 @@ def test_initialize_plugin_passes_hook_error_on() -> None:
     assert mail.status is PluginStatus.REGISTERED
 
 
+def test_initialize_plugin_names_missing_super_call() -> None:
+    class Forgetful(Recorder):
+        def initialize(self, config: dict[str, Any] | None = None) -> None:
+            pass
+
+    with pytest.raises(PluginStateError, match=r"does not call super\(\)\.initialize"):
+        started(None, Forgetful("mail"))
+
+
+@pytest.mark.parametrize("names", [[None], [["a"]], [{"a": 1}]])
+@pytest.mark.parametrize("what", ["dependencies", "secret_keys"])
+def test_register_refuses_names_that_are_not_str(what: str, names: list[Any]) -> None:
+    mail = Mail()
+    mail.metadata = PluginMetadata("mail", "1", "a", "b", **{what: names})
+    with pytest.raises(TypeError, match="must be lists of str"):
+        PluginManager().register_plugin(mail)
+
+
 @pytest.mark.parametrize(
     "method",
     ["initialize_plugin", "enable_plugin", "disable_plugin", "enable_defaults", "save_config", "update_config"],

@@ -138,7 +138,7 @@ def test_secret_may_be_stored_as_reference(value: Any) -> None:
     assert rows(manager.store)["mail"][1] == {"password": value, "port": 25}
 
 
-@pytest.mark.parametrize("where", ["reference", "default", "pending", "dropped"])
+@pytest.mark.parametrize("where", ["reference", "default", "pending", "dropped", "was pending"])
 @pytest.mark.parametrize("hook", ["on_enable", "on_disable", "on_config_changed", "validate_config"])
 def test_secret_is_not_shown_when_hook_raises(hook: str, where: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
@@ -150,8 +150,11 @@ def test_secret_is_not_shown_when_hook_raises(hook: str, where: str, caplog: pyt
         manager.event_dispatcher.add_listener(f"plugin.{name}", lambda event: events.append(event.data))
     if hook != "on_enable":
         manager.load_persisted_state()
-    if where == "pending":
+    if where in ("pending", "was pending"):
         mail.set_config("password", REFERENCE)
+    if where == "was pending":
+        assert mail.get_config("password") == SECRET
+        mail.set_config("password", None)
     error = ValueError(f"login refused: {SECRET}")
     error.__cause__ = OSError(SECRET)
     mail.fail(hook, error=error)

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
-from recorder import FailingStore, Recorder, events_of, restored, rows, started, stored
+from recorder import FailingStore, Recorder, events_of, raising, restored, rows, started, stored
 
 from plugin_store import InMemoryPluginConfigStore, PluginConfig, PluginManager, PluginStatus
 from plugin_store.plugins.apply import SyncReport
@@ -240,3 +241,68 @@ def test_log_has_failure_once_per_reason(caplog: pytest.LogCaptureFixture) -> No
     mail.fail("on_enable", error=OSError("disk is full"))
     manager.sync(retry_failed=True)
     assert messages(caplog, logging.ERROR) == ["plugin 'mail' failed: on_enable raised OSError: disk is full"]
+
+
+def test_interrupted_read_keeps_known_rows(caplog: pytest.LogCaptureFixture) -> None:
+    manager = restored(store := stored(mail="enabled", news="enabled"), Recorder("mail"), Recorder("news"))
+    store.save("absent", "enabled")
+    with patch.object(caplog.handler, "emit", raising(KeyboardInterrupt())), pytest.raises(KeyboardInterrupt):
+        manager.sync()
+    assert manager.sync(names=["mail"]).restored == ["mail", "news"]
+
+
+@pytest.mark.parametrize("method", ["save_config", "update_config"])
+def test_config_change_applies_current_rows_of_other_plugins(method: str) -> None:
+    manager = restored(store := stored(mail="enabled", news="enabled"), Recorder("mail"), Recorder("news"))
+    store.save("news", "disabled")
+    getattr(manager, method)("mail", {"n": 1})
+    assert not manager.is_enabled("news")
+
+
+def test_sync_reports_new_reason_of_plugin_in_error(caplog: pytest.LogCaptureFixture) -> None:
+    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.load_persisted_state()
+    mail.parse = raising(ValueError("no port"))
+    reason = "plugin 'mail' refuses this config: no port"
+    assert "mail" in manager.sync().failed
+    for report in (manager.sync(retry_failed=True), manager.sync()):
+        assert (report.failed, report.skipped) == ({}, {"mail": reason})
+    assert mail.status is PluginStatus.DISABLED
+    assert f"plugin 'mail' is not enabled: {reason}" in caplog.text
+    mail.fail()
+    mail.parse = bool
+    store.save_config("mail", {"port": 25})
+    assert manager.sync().restored == ["mail"]
+
+
+@pytest.mark.parametrize("change", [lambda store: store.save("mail", "disabled"), lambda store: store.delete("mail")])
+def test_error_ends_when_row_wants_plugin_off(change: Callable[[InMemoryPluginConfigStore], object]) -> None:
+    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.load_persisted_state()
+    change(store)
+    assert manager.sync().failed == {}
+    assert (mail.status, mail.hooks) == (PluginStatus.DISABLED, ["on_enable"])
+
+
+def test_error_of_on_disable_stays_until_row_changes() -> None:
+    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
+    manager.load_persisted_state()
+    mail.fail("on_disable")
+    with pytest.raises(ValueError, match="mail failed"):
+        manager.disable_plugin("mail")
+    for report in (manager.last_report, manager.sync(), manager.sync(retry_failed=True)):
+        assert "mail" in report.failed
+    store.save_config("mail", {"n": 1})
+    assert manager.sync().failed == {}
+
+
+def test_interrupted_sync_fills_report() -> None:
+    manager = restored(store := stored(mail="enabled"), mail := Recorder("mail"), Recorder("news"))
+    mail.fail("on_disable", error=KeyboardInterrupt())
+    store.save("mail", "disabled")
+    with pytest.raises(KeyboardInterrupt):
+        manager.sync()
+    assert manager.last_report.restored == []
+    assert "KeyboardInterrupt" in manager.last_report.failed["mail"]

@@ -11,10 +11,9 @@ import os
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from plugin_store.errors import InstallationError, MigrationError, StoreError
-from plugin_store.stores.connections import connect, with_timeouts
+from plugin_store.stores.connections import connect
 from plugin_store.stores.conninfo import checked_conninfo
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
@@ -99,19 +98,24 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
     except ImportError:
         raise InstallationError("yoyo-migrations is not installed: pip install yoyo-migrations") from None
 
+    schema = str(state.schema or state.creates_in)
+
     class Backend(PostgresqlPsycopgBackend):  # type: ignore[misc]  # yoyo ships no types
+        def connect(self, dburi: object) -> psycopg.Connection[Any]:
+            """Connect as the library does: with time limits, and with a conninfo that yoyo's URLs cannot express."""
+            if schema != state.creates_in:  # behind a pooler, the next client could get the search_path that yoyo sets
+                self.schema = '"{}"'.format(schema.replace('"', '""'))
+            connection = connect(conninfo)
+            connection.prepare_threshold = None
+            return connection
+
         def begin(self) -> None:
             super().begin()
             self.execute(LIMIT_WAITING)
 
-    # yoyo's own URL parser does not accept socket folders, several hosts or libpq's keyword form.
-    values = {**conninfo_to_dict(with_timeouts(conninfo)), "client_encoding": "utf8", "prepare_threshold": None}
-    schema = state.schema or state.creates_in
-    if schema != state.creates_in:
-        values["schema"] = '"{}"'.format(str(schema).replace('"', '""'))
-    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, values)
     _name_user()
     migrations = read_migrations(glob.escape(folder("migrations")))
+    uri = DatabaseURI("postgresql+psycopg", None, None, None, None, None, {})
     try:
         with Backend(uri, default_migration_table) as backend:
             backend.init_database()
@@ -124,7 +128,7 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
         raise MigrationError(f"another migration holds yoyo's lock: {exc}; {cure}") from exc
 
 
-def _repair(connection: psycopg.Connection[Any], schema: str | None) -> list[str]:
+def _repair(connection: psycopg.Connection[Any], schema: str) -> list[str]:
     with connection.transaction():
         connection.execute(LIMIT_WAITING)
         connection.execute(USE_SCHEMA, {"schema": schema})

@@ -21,7 +21,9 @@ from relay import Relay
 from watching import following, service_on, sessions, syncs, watcher_threads
 from workers import environment, wait_until
 
+import plugin_store.stores.time_limit
 from plugin_store import PluginConfigRepository, PluginWatcher, StoreUnavailableError
+from plugin_store.cli.migrate import migrate
 
 # The watcher is to follow within 5 seconds. The rest is for a busy machine.
 BACK_SECONDS = 5 + 15
@@ -96,6 +98,22 @@ def test_silent_calls_end_also_after_fork_in_c(
             assert time.monotonic() - began < LONGEST_CALL_SECONDS
             assert repository.get_all() == []
         assert PluginConfigRepository(connection).get_all() == []  # the server cancelled the saves
+
+
+def test_migrate_ends_when_server_falls_silent(empty_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("CALL_SECONDS", "CANCEL_SECONDS"):
+        monkeypatch.setattr(plugin_store.stores.time_limit, limit, 0.5)
+
+    def fall_silent(data: bytes) -> bytes:
+        if b"CREATE TABLE IF NOT EXISTS plugin_config" in data:
+            relay.silence()
+        return data
+
+    with Relay(empty_url, fall_silent) as relay:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            migrate(relay.url)
+        assert time.monotonic() - began < STOP_SECONDS
 
 
 def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: psycopg.Connection[Any]) -> None:

@@ -17,13 +17,13 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from recorder import Recorder, started
-from services import LIMIT_SECONDS, ask, ask_all, await_all, run, running
+from services import LIMIT_SECONDS, ask, ask_all, await_all, run, running, sessions
 from workers import environment, free_port, wait_until
 
 from plugin_store import InvalidConfigError
 
 RECIPES = Path(__file__).with_name("recipes")
-FLASK = "flask_service:create_app()"
+FLASK = "flask_service:serve()"
 GUNICORN = [sys.executable, "-m", "gunicorn", "--workers", "2", "--bind", "127.0.0.1:{port}"]
 UVICORN = [sys.executable, "-m", "uvicorn", "--workers", "2", "--port", "{port}"]
 UWSGI = [
@@ -92,6 +92,38 @@ def test_healthz_says_why_a_plugin_is_off(tmp_path: Path, database_url: str) -> 
         await_all(asked, status=200, enabled=[])
         [(name, reason)] = asked()["not_running"].items()
     assert name == "greeter" and "NOT_SET" in reason
+
+
+@pytest.fixture
+def flask_service(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the Flask recipe. Its plugin is enabled, and adds the hooks that run to the list ``ran``."""
+    plugin_store(database_url, "enable", "--create", "greeter")
+    monkeypatch.syspath_prepend(RECIPES)
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    service = importlib.import_module("flask_service")
+    monkeypatch.setattr(service, "ran", [], raising=False)
+    for hook in ("on_enable", "on_disable"):
+        monkeypatch.setattr(service.Greeter, hook, lambda _, hook=hook: service.ran.append(hook))
+    return service
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["disable", "greeter"]])
+def test_flask_command_runs_no_hook(flask_service: Any, arguments: list[str], database_url: str) -> None:
+    before = sessions(database_url)
+    app = flask_service.create_app()
+    assert sessions(database_url) == before
+    assert app.test_cli_runner().invoke(args=["plugins", *arguments]).exit_code == 0
+    assert flask_service.ran == []
+    app.extensions["closing"].close()
+
+
+def test_flask_app_is_closed_in_one_call(flask_service: Any, database_url: str) -> None:
+    before = sessions(database_url)
+    app = flask_service.serve()
+    assert app.test_client().get("/hello").text == "hello"
+    assert sessions(database_url) > before and flask_service.ran == ["on_enable"]
+    app.extensions["closing"].close()
+    assert wait_until(lambda: sessions(database_url) == before)
 
 
 def test_forked_uwsgi_says_which_option_to_set(tmp_path: Path, database_url: str) -> None:

@@ -1,9 +1,10 @@
 """A Flask service with a plugin. Each of its processes follows the table.
 
-gunicorn --workers 2 --threads 4 "flask_service:create_app()"
+gunicorn --workers 2 --threads 4 "flask_service:serve()"
 """
 
 import os
+from contextlib import ExitStack
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -22,18 +23,24 @@ class Greeter(BasePlugin):
 
 
 def create_app() -> Flask:
-    """Return the app. The interpreter closes the repository and stops the watcher when it exits."""
-    database = os.environ["DATABASE_URL"]
-    manager = PluginManager(config_repo=PluginConfigRepository.open(database))
+    """Return the app. The commands of flask call this, so it opens no session and enables no plugin."""
+    app = Flask(__name__)
+    app.extensions["closing"] = closing = ExitStack()
+    repository = PluginConfigRepository.open(os.environ["DATABASE_URL"], min_size=0)
+    manager = PluginManager(config_repo=closing.enter_context(repository))
     manager.register_plugin(Greeter())
     manager.initialize_plugin("greeter", {"greeting": "hello"})
+    init_app(app, manager)
+    return app
+
+
+def serve() -> Flask:
+    """Return the app for a server. The interpreter's exit closes the repository and stops the watcher."""
+    app = create_app()
+    manager: PluginManager = app.extensions["plugin_store"]
     manager.load_persisted_state()
     manager.enable_defaults("greeter")
-    watcher = PluginWatcher(manager, database)
-    watcher.start()
-
-    app = Flask(__name__)
-    init_app(app, manager)
+    watcher = app.extensions["closing"].enter_context(PluginWatcher(manager, os.environ["DATABASE_URL"]))
 
     @app.get("/healthz")
     def healthz() -> tuple[dict[str, Any], int]:

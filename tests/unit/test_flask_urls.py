@@ -281,6 +281,22 @@ def test_url_below_mount_point_is_hidden() -> None:
         assert client.application.url_for("mail.item", number=7) == "/mail/item/7"
 
 
+def test_url_on_host_of_plugin_is_hidden() -> None:
+    blueprint = Blueprint("mail", "mail")
+    for path in ("/view", "/folder/"):
+        blueprint.add_url_rule(path, path.strip("/"), lambda: "mail", host="mail.example")
+    app = Flask("service", host_matching=True, static_host="static.example")
+    client = client_of(manager := started(None, Plugin("mail", blueprint)), app)
+
+    def statuses() -> list[int]:
+        paths = ("/view", "/folder", "/folder/")
+        return [client.get(path, base_url="http://mail.example").status_code for path in paths]
+
+    assert statuses() == [404, 404, 404]
+    manager.enable_plugin("mail")
+    assert statuses() == [200, 308, 200]
+
+
 # -- blueprints that cannot be registered -----------------------------------------------------------
 
 

@@ -103,8 +103,8 @@ class Sync:
         for name in self._needs:
             managed = self._plugins[name]
             starts = name in self._wanted and not managed.enabled
-            if starts and managed.failure is not None and self._is_held(managed):
-                self._blocked[name] = managed.failure.text
+            if starts and (failure := self._lasting_failure(managed)):
+                self._blocked[name] = failure.text
             elif starts or self._may_change_config(managed):
                 try:
                     pending = self._checked[name] = managed.pending
@@ -157,12 +157,14 @@ class Sync:
                     managed.failure = managed.failure or Failure(skip[name], None)
 
     def _settle(self) -> None:
-        """Set the status of each plugin that must not run, and is not in ERROR for that, to DISABLED. Runs no hook."""
+        """Set the status of new plugins with a disabled row, and of those whose failure is over, to DISABLED.
+
+        No hook runs. A failure is over if its reason does not hold any more, and no hook has failed in this sync.
+        """
         for name, managed in self._plugins.items():
             is_new = managed.plugin.status is PluginStatus.INITIALIZED and self._is_row(name, DISABLED)
-            failure = managed.failure
-            is_over = failure is not None and failure is self._old_failures[name] and not self._is_held(managed)
-            if is_new or is_over:
+            is_old = managed.failure is not None and managed.failure is self._old_failures[name]
+            if is_new or (is_old and not self._lasting_failure(managed)):
                 managed.switch(False, self._rows, origin=STORED)
 
     def _fill_report(self) -> None:
@@ -181,11 +183,12 @@ class Sync:
     def _may_change_config(self, managed: Managed) -> bool:
         return self._origin(managed.name) == LOCAL or not managed.has_stored(self._stored(managed.name))
 
-    def _is_held(self, managed: Managed) -> bool:
-        """Return whether the plugin failed, and neither its row has changed since nor is it tried again."""
+    def _lasting_failure(self, managed: Managed) -> Failure | None:
+        """Return the plugin's failure, unless its row has changed since, or this sync tries it again."""
         failure, name = managed.failure, managed.name
-        is_tried = name in self._retried and name in self._wanted
-        return failure is not None and failure.row == self._rows.get(name) and not is_tried
+        if failure is None or failure.row != self._rows.get(name) or (name in self._retried and name in self._wanted):
+            return None
+        return failure
 
     def _origin(self, name: str) -> str:
         return LOCAL if name in self._asked or name == self._configured else STORED

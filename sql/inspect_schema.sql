@@ -1,54 +1,61 @@
--- Return one row about plugin_config: the schemas of the search_path that have it, and what the first table lacks.
+-- Return a JSON object about plugin_config, as text: the schemas of the search_path that have it, and what the first
+-- table lacks.
 WITH found AS (
     SELECT position, nspname, pg_class.oid
       FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, position)
       JOIN pg_namespace ON nspname = schema
       JOIN pg_class ON relnamespace = pg_namespace.oid
      WHERE relname = 'plugin_config'
+), used AS (
+    SELECT (SELECT oid FROM found ORDER BY position LIMIT 1) AS oid
 )
-SELECT current_setting('server_version_num')::int AS server_version,
-       current_schema()::text AS creates_in,
-       current_user::text AS role,
-       coalesce(
-           has_schema_privilege(
-               coalesce((SELECT nspname FROM found ORDER BY position LIMIT 1), current_schema()), 'CREATE'
+SELECT json_build_object(
+           'server_version', current_setting('server_version_num')::int,
+           'creates_in', current_schema(),
+           'role', current_user,
+           'may_create', coalesce(
+               has_schema_privilege(
+                   coalesce((SELECT nspname FROM found ORDER BY position LIMIT 1), current_schema()), 'CREATE'
+               ),
+               false
            ),
-           false
-       ) AS may_create,
-       current_setting('transaction_read_only')::boolean AS read_only,
-       ARRAY(SELECT nspname::text FROM found ORDER BY position) AS schemas,
-       ARRAY(SELECT name
-               FROM unnest(ARRAY[
-                        'id', 'plugin_name', 'status', 'config', 'enabled_at', 'disabled_at', 'created_at', 'updated_at'
-                    ]) AS wanted (name)
-              WHERE NOT EXISTS (SELECT FROM pg_attribute
-                                 WHERE attrelid = used.oid AND attname = name AND NOT attisdropped)
-       ) AS missing_columns,
-       ARRAY(SELECT name
-               FROM unnest(ARRAY[
-                        'plugin_config_pkey',
-                        'plugin_config_plugin_name_key',
-                        'plugin_config_plugin_name_not_empty',
-                        'plugin_config_status_known',
-                        'plugin_config_config_is_object',
-                        'plugin_config_config_readable',
-                        'plugin_config_times_readable'
-                    ]) AS wanted (name)
-              WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = used.oid AND conname = name)
-       ) AS missing_constraints,
-       -- A trigger fires in ordinary sessions if it is enabled for the origin (O) or always (A).
-       ARRAY(SELECT name
-               FROM unnest(ARRAY[
-                        'plugin_config_stamp',
-                        'plugin_config_notify_rows',
-                        'plugin_config_notify_update',
-                        'plugin_config_notify_truncate'
-                    ]) AS wanted (name)
-              WHERE NOT EXISTS (SELECT FROM pg_trigger
-                                 WHERE tgrelid = used.oid AND tgname = name AND tgenabled IN ('O', 'A'))
-       ) AS idle_triggers,
-       coalesce(row_security_active(used.oid), false) AS row_security,
-       current_setting('session_replication_role') AS replication_role
-  FROM (SELECT oid FROM found ORDER BY position LIMIT 1) AS first
- RIGHT JOIN (SELECT) AS always ON true
- CROSS JOIN LATERAL (SELECT first.oid) AS used
+           'read_only', current_setting('transaction_read_only')::boolean,
+           'schemas', ARRAY(SELECT nspname FROM found ORDER BY position),
+           'missing_columns', ARRAY(
+               SELECT name
+                 FROM unnest(ARRAY[
+                          'id', 'plugin_name', 'status', 'config', 'enabled_at', 'disabled_at', 'created_at',
+                          'updated_at'
+                      ]) AS wanted (name)
+                WHERE NOT EXISTS (SELECT FROM pg_attribute
+                                   WHERE attrelid = used.oid AND attname = name AND NOT attisdropped)
+           ),
+           'missing_constraints', ARRAY(
+               SELECT name
+                 FROM unnest(ARRAY[
+                          'plugin_config_pkey',
+                          'plugin_config_plugin_name_key',
+                          'plugin_config_plugin_name_not_empty',
+                          'plugin_config_status_known',
+                          'plugin_config_config_is_object',
+                          'plugin_config_config_readable',
+                          'plugin_config_times_readable'
+                      ]) AS wanted (name)
+                WHERE NOT EXISTS (SELECT FROM pg_constraint WHERE conrelid = used.oid AND conname = name)
+           ),
+           -- A trigger fires in ordinary sessions if it is enabled for the origin (O) or always (A).
+           'idle_triggers', ARRAY(
+               SELECT name
+                 FROM unnest(ARRAY[
+                          'plugin_config_stamp',
+                          'plugin_config_notify_rows',
+                          'plugin_config_notify_update',
+                          'plugin_config_notify_truncate'
+                      ]) AS wanted (name)
+                WHERE NOT EXISTS (SELECT FROM pg_trigger
+                                   WHERE tgrelid = used.oid AND tgname = name AND tgenabled IN ('O', 'A'))
+           ),
+           'row_security', coalesce(row_security_active(used.oid), false),
+           'replication_role', current_setting('session_replication_role')
+       )::text
+  FROM used

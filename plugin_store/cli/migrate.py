@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from plugin_store.errors import InstallationError, MigrationError, StoreError
-from plugin_store.stores.connections import connect
+from plugin_store.stores.connections import Cursor, connect, new_cursor
 from plugin_store.stores.conninfo import checked_conninfo
 from plugin_store.stores.driver_errors import translated_errors
 from plugin_store.stores.schema import OLDEST_SERVER, SchemaState, inspect_schema, repair_schema
@@ -61,8 +61,9 @@ def pending(connection: psycopg.Connection[Any], state: SchemaState) -> list[str
     names = migration_names()
     try:
         with connection.transaction():
-            connection.execute(USE_SCHEMA, {"schema": state.schema or state.creates_in})
-            applied = {name for (name,) in connection.execute(APPLIED_MIGRATIONS)}
+            cursor = new_cursor(connection)
+            cursor.execute(USE_SCHEMA, {"schema": state.schema or state.creates_in})
+            applied = {name for (name,) in cursor.execute(APPLIED_MIGRATIONS)}
     except psycopg.errors.UndefinedTable:
         return names
     except psycopg.errors.InsufficientPrivilege:
@@ -109,6 +110,9 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
             connection.prepare_threshold = None
             return connection
 
+        def cursor(self) -> Cursor:
+            return new_cursor(self.connection)
+
         def begin(self) -> None:
             super().begin()
             self.execute(LIMIT_WAITING)
@@ -131,7 +135,7 @@ def _apply(conninfo: str, connection: psycopg.Connection[Any], state: SchemaStat
 def _repair(connection: psycopg.Connection[Any], schema: str) -> list[str]:
     with connection.transaction():
         connection.execute(LIMIT_WAITING)
-        connection.execute(USE_SCHEMA, {"schema": schema})
+        new_cursor(connection).execute(USE_SCHEMA, {"schema": schema})
         repairs = _repairs(inspect_schema(connection))
         if repairs:
             repair_schema(connection)

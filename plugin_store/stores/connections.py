@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.adapt import Loader
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.pq import Conninfo, TransactionStatus
+from psycopg.pq import Conninfo, Format, TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg.types.datetime import TimestamptzBinaryLoader
-from psycopg.types.numeric import Int8BinaryLoader
+from psycopg.types.numeric import Int4BinaryLoader, Int8BinaryLoader
 from psycopg.types.string import StrDumperUnknown, TextBinaryLoader
 from psycopg.types.uuid import UUIDBinaryLoader
 
@@ -42,10 +42,10 @@ BACKEND_PID = load_statement("backend_pid")
 TIMEOUTS = {"connect_timeout": "5", "tcp_user_timeout": "6000"}
 TIMEOUTS |= {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "2"}
 LOADERS: dict[str, type[Loader]] = {
-    "varchar": TextBinaryLoader,
-    "jsonb": TextBinaryLoader,
+    **dict.fromkeys(("varchar", "text", "name", "jsonb"), TextBinaryLoader),
     "uuid": UUIDBinaryLoader,
     "timestamptz": TimestamptzBinaryLoader,
+    "int4": Int4BinaryLoader,
     "int8": Int8BinaryLoader,
 }
 
@@ -91,11 +91,13 @@ def _connect(conninfo: str, application_name: str) -> LibraryConnection:
 def new_cursor(connection: Connection) -> Cursor:
     """Return a cursor that ignores the connection's row factory, cursor class and adapters.
 
-    Pass parameters as str. In a binary result, a config is a version byte, then JSON text.
+    Pass parameters as str, and return the types of LOADERS only. Results are binary, in which a config is a version
+    byte, then JSON text.
     """
     if connection.info.encoding == "ascii":
         raise StoreError("client_encoding is SQL_ASCII: connect with client_encoding=utf8")
     cursor = psycopg.Cursor(connection, row_factory=tuple_row)
+    cursor.format = Format.BINARY
     cursor.adapters.register_dumper(str, StrDumperUnknown)
     for type_name, loader in LOADERS.items():
         cursor.adapters.register_loader(type_name, loader)
@@ -109,7 +111,7 @@ def is_pooled(connection: Connection) -> bool:
     prepared statements have the same names.
     """
     with translated_errors():
-        row = psycopg.Cursor(connection, row_factory=tuple_row).execute(BACKEND_PID, prepare=False).fetchone()
+        row = new_cursor(connection).execute(BACKEND_PID, prepare=False).fetchone()
     return row != (connection.info.backend_pid,)
 
 

@@ -209,7 +209,7 @@ class PluginConfigRepository:
         try:
             with connections.cursor() as cursor:
                 used = new_cursor(cursor.connection) if bulk else cursor
-                return used.execute(statement, values, prepare=connections.prepare, binary=True).fetchall()
+                return used.execute(statement, values, prepare=connections.prepare).fetchall()
         except UnicodeEncodeError as exc:
             raise StoreError(f"client_encoding has no {exc.object!r}: connect with client_encoding=utf8") from exc
 

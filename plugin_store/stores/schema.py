@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from psycopg.rows import class_row
 
+from .connections import new_cursor
 from .driver_errors import translated_errors
 from .statements import folder, load_statement, migration_names
 
@@ -82,9 +83,8 @@ class SchemaState:
 def inspect_schema(connection: psycopg.Connection[Any]) -> SchemaState:
     """Return the state of the table as this session sees it. Runs one statement, which changes nothing."""
     with translated_errors():
-        state = psycopg.Cursor(connection, row_factory=class_row(SchemaState)).execute(INSPECT_SCHEMA).fetchone()
-    assert state is not None  # the statement always returns one row
-    return state
+        ((state,),) = new_cursor(connection).execute(INSPECT_SCHEMA)
+    return SchemaState(**json.loads(state))
 
 
 def repair_schema(connection: psycopg.Connection[Any]) -> None:

@@ -21,7 +21,9 @@ from typing import Any
 import psycopg
 import pytest
 from methods import METHODS
-from psycopg.pq import Trace, TransactionStatus
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.pq import Format, Trace, TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool, NullConnectionPool
 from recorder import rows
 from relay import Relay
@@ -29,8 +31,16 @@ from servers import Server
 from watching import end_sessions, sessions
 from workers import wait_until
 
-from plugin_store import PluginConfig, PluginConfigRepository, SchemaError, StoreError, StoreUnavailableError
-from plugin_store.stores.connections import connect
+from plugin_store import (
+    PluginConfig,
+    PluginConfigRepository,
+    SchemaError,
+    StoreError,
+    StoreUnavailableError,
+    import_plugins,
+)
+from plugin_store.cli.migrate import migrate
+from plugin_store.stores.connections import connect, is_pooled
 
 Connection = psycopg.Connection[Any]
 each_method = pytest.mark.parametrize("call", METHODS.values(), ids=METHODS.keys())
@@ -128,6 +138,42 @@ def test_given_pool_gets_connections_back_unchanged(
         with pool.connection() as its:
             assert (its.autocommit, its.info.backend_pid) == before
     assert caplog.messages == []  # the pool warns of each connection that comes back in a transaction
+
+
+class OddLoader(Loader):
+    """Loads a value as a host's own type."""
+
+    def load(self, data: Buffer) -> object:
+        return "odd", bytes(data)
+
+
+class OddBinaryLoader(OddLoader):
+    format = Format.BINARY
+
+
+@pytest.fixture
+def odd_loaders() -> Iterator[None]:
+    """The host has changed psycopg's loaders."""
+    adapters, names = psycopg.adapters, ("int4", "int8", "bool", "text", "varchar", "name", "json", "jsonb")
+    types = [info for name in names if (info := adapters.types.get(name)) is not None]
+    oids = [oid for info in types for oid in (info.oid, info.array_oid)]
+    before = [(oid, loader) for oid in oids for form in Format if (loader := adapters.get_loader(oid, form))]
+    for oid in oids:
+        adapters.register_loader(oid, OddLoader)
+        adapters.register_loader(oid, OddBinaryLoader)
+    yield
+    for oid, loader in before:
+        adapters.register_loader(oid, loader)
+
+
+def test_library_ignores_loaders_of_the_host(empty_url: str, odd_loaders: None) -> None:
+    assert migrate(empty_url) and migrate(empty_url) == []
+    with connect(empty_url) as connection:
+        assert not is_pooled(connection)
+    with psycopg.connect(empty_url) as connection:
+        connection.execute("SELECT 1")
+        import_plugins(connection, [PluginConfig("a", "enabled")])
+        assert list(rows(PluginConfigRepository(connection))) == ["a"]
 
 
 class InterruptedConnection(psycopg.Connection[Any]):

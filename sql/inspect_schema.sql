@@ -1,13 +1,22 @@
 -- Return a JSON object about plugin_config, as text: the schemas of the search_path that have it, and what the first
 -- table lacks.
 WITH found AS (
-    SELECT position, nspname, pg_class.oid
+    SELECT position, nspname, pg_class.oid, relkind
       FROM unnest(current_schemas(false)) WITH ORDINALITY AS path (schema, position)
       JOIN pg_namespace ON nspname = schema
       JOIN pg_class ON relnamespace = pg_namespace.oid
      WHERE relname = 'plugin_config'
 ), used AS (
     SELECT (SELECT oid FROM found ORDER BY position LIMIT 1) AS oid
+), wanted (name, type) AS (
+    VALUES ('id', 'uuid'::regtype),
+           ('plugin_name', 'varchar'),
+           ('status', 'varchar'),
+           ('config', 'jsonb'),
+           ('enabled_at', 'timestamptz'),
+           ('disabled_at', 'timestamptz'),
+           ('created_at', 'timestamptz'),
+           ('updated_at', 'timestamptz')
 )
 SELECT json_build_object(
            'server_version', current_setting('server_version_num')::int,
@@ -21,14 +30,15 @@ SELECT json_build_object(
            ),
            'read_only', current_setting('transaction_read_only')::boolean,
            'schemas', ARRAY(SELECT nspname FROM found ORDER BY position),
-           'missing_columns', ARRAY(
-               SELECT name
-                 FROM unnest(ARRAY[
-                          'id', 'plugin_name', 'status', 'config', 'enabled_at', 'disabled_at', 'created_at',
-                          'updated_at'
-                      ]) AS wanted (name)
-                WHERE NOT EXISTS (SELECT FROM pg_attribute
-                                   WHERE attrelid = used.oid AND attname = name AND NOT attisdropped)
+           'differences', ARRAY(
+               SELECT 'it is not an ordinary table' FROM found WHERE found.oid = used.oid AND relkind <> 'r'
+                UNION ALL
+               SELECT coalesce('its column ' || name || ' is ' || atttypid::regtype || ', not ' || type,
+                               'it has no column ' || name)
+                 FROM wanted
+                 LEFT JOIN pg_attribute ON attrelid = used.oid AND attname = name AND NOT attisdropped
+                WHERE atttypid IS DISTINCT FROM type
+                ORDER BY 1
            ),
            'missing_constraints', ARRAY(
                SELECT name

@@ -19,7 +19,7 @@ OLDEST_SERVER = 140000
 
 @dataclass(frozen=True)
 class SchemaState:
-    """The tables plugin_config that a session sees. ``missing_*`` and ``idle_triggers`` are about the first one."""
+    """The tables plugin_config that a session sees. The fields after ``schemas`` are about the first one."""
 
     server_version: int  # 140005 is 14.5
     creates_in: str | None  # the schema in which CREATE TABLE would make a table
@@ -27,7 +27,7 @@ class SchemaState:
     may_create: bool  # the role may create tables in the schema of the table, or else in creates_in
     read_only: bool  # the session may not write, as on a standby
     schemas: list[str]  # the schemas with such a table, in the order of the search_path
-    missing_columns: list[str]
+    differences: list[str]  # from plugin_store's table, in its kind and the types of its columns
     missing_constraints: list[str]
     idle_triggers: list[str]  # missing or disabled
     row_security: bool  # row-level security applies to this role
@@ -40,8 +40,8 @@ class SchemaState:
 
     @property
     def foreign(self) -> bool:
-        """Whether the table is not plugin_store's, because it lacks one of our columns."""
-        return bool(self.schemas and self.missing_columns)
+        """Whether the table is not plugin_store's. Additional columns are allowed."""
+        return bool(self.schemas and self.differences)
 
     @property
     def damaged(self) -> bool:
@@ -57,10 +57,9 @@ class SchemaState:
         if not self.schemas:
             return ["there is no table plugin_config in the search_path: run `plugin-store migrate`"]
         if self.foreign:
-            columns = ", ".join(self.missing_columns)
             return [
-                f"{table} is not plugin_store's, because it has no column {columns}: set the search_path, in the URL "
-                "or for the role, to another schema"
+                f"{table} is not plugin_store's, because {', '.join(self.differences)}: set the search_path, in the "
+                "URL or for the role, to another schema"
             ]
         found = []
         if hidden := self.schemas[1:]:

@@ -4,8 +4,6 @@ The server is the one that PLUGIN_STORE_TEST_DATABASE_URL names, whose role must
 and roles, or else an embedded one.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Callable, Iterator

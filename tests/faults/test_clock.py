@@ -1,7 +1,5 @@
 """The clock was set back, so the stamps of rows are in the future."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Connections are lost: a read is repeated once, a write never."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The server's disk is full: a write raises our error and changes nothing."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Names and configs that mean harm: they travel through a whole service unchanged."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

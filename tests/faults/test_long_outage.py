@@ -1,7 +1,5 @@
 """An outage of 100 seconds. The service's pool backs off for about as long again, so nothing may wait for it."""
 
-from __future__ import annotations
-
 import time
 
 import psycopg

@@ -1,7 +1,5 @@
 """Behind a PgBouncer in transaction mode: each statement may run in another session of the server than the last."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What each role may do, when sql/recipes/grants.sql has made it; and what a role is told that may not."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import subprocess

@@ -1,7 +1,5 @@
 """The table is older or newer than the code, or in another schema: it works, or the error says what to run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

@@ -1,7 +1,5 @@
 """The server goes down while a service runs, and comes back."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import psycopg

@@ -1,7 +1,5 @@
 """The server is killed, or its machine fails and another takes over: what was acknowledged is there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

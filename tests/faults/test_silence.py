@@ -1,7 +1,5 @@
 """A network, server or table that does not answer: calls end, and a watcher says so, stops when asked and recovers."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """64 threads that save at once, through a pool of few connections."""
 
-from __future__ import annotations
-
 import random
 from typing import Any
 

@@ -4,8 +4,6 @@ Run as a program with the URL of a database and a number, this file makes change
 prints the number of each change before it makes the change.
 """
 
-from __future__ import annotations
-
 import random
 import subprocess
 import sys

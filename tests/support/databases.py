@@ -1,7 +1,5 @@
 """Databases for the tests, on the server that the tests share."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +52,7 @@ class Databases:
         yield self._server.url(name)
         self._drop(name)
 
-    def __enter__(self) -> Databases:
+    def __enter__(self) -> "Databases":
         return self
 
     def __exit__(self, *_: object) -> None:

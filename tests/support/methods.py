@@ -1,7 +1,5 @@
 """A call of each method of a repository."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Runs programs that a test has as text."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import textwrap

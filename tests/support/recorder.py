@@ -1,7 +1,5 @@
 """A plugin that records its hooks, a store that fails on request, and a service of such plugins."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """A network between a client and the server, for tests to break."""
 
-from __future__ import annotations
-
 import ctypes
 import re
 import socket
@@ -53,7 +51,7 @@ class Relay:
             with suppress(OSError):
                 each.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, struct.pack("i", 0))
 
-    def __enter__(self) -> Relay:
+    def __enter__(self) -> "Relay":
         self.restore()
         threading.Thread(target=self._accept, daemon=True).start()
         return self

@@ -1,7 +1,5 @@
 """A WSGI app on a repository that its process made or inherited: a request reads rows and says what came back wrong."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The PostgreSQL server that the tests share."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Starts a service as its operator would, asks each of its processes, and stops it."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """Services that a watcher keeps in step, and their sessions."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

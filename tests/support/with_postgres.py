@@ -5,8 +5,6 @@
 PLUGIN_STORE_TEST_DATABASE_URL names the server to the command. The server ends with the command.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

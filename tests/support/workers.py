@@ -1,7 +1,5 @@
 """Processes for the tests: workers that follow a table, a PostgreSQL that can be killed, and a PgBouncer."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import shutil
@@ -89,7 +87,7 @@ class Crew:
     def agrees(self, state: dict[str, str]) -> bool:
         return all(theirs == state for theirs in self.ask_all("state"))
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> "Crew":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -200,7 +198,7 @@ class OwnServer:
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
 
-    def __enter__(self) -> OwnServer:
+    def __enter__(self) -> "OwnServer":
         return self
 
     def __exit__(self, *_: object) -> None:

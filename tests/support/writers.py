@@ -1,7 +1,5 @@
 """Threads that save, and remember what may be stored."""
 
-from __future__ import annotations
-
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
@@ -35,7 +33,7 @@ class Writers:
 
         assert wait_until(went_on, 30), (before, self.saved)
 
-    def __enter__(self) -> Writers:
+    def __enter__(self) -> "Writers":
         self._running = [self._threads.submit(self._write, writer) for writer in range(len(self.saved))]
         return self
 

@@ -1,7 +1,5 @@
 """The command ``plugin-store`` as a process: its streams, its signals, its terminal."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty
@@ -176,7 +174,7 @@ class Terminal:
         os.close(terminal)
         self.shown = ""
 
-    def __enter__(self) -> Terminal:
+    def __enter__(self) -> "Terminal":
         return self
 
     def __exit__(self, *_: object) -> None:

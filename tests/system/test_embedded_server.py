@@ -1,7 +1,5 @@
 """The throw-away server answers, keeps out others, and ends with its caller."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import signal

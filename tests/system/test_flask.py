@@ -1,7 +1,5 @@
 """``flask plugins`` as a command: each process makes the app anew, on the test's database."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

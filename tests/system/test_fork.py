@@ -1,7 +1,5 @@
 """What is made before a fork works in parent and child, each on connections and threads of its own."""
 
-from __future__ import annotations
-
 import os
 
 import pytest

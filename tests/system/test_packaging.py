@@ -1,7 +1,5 @@
 """The package as it gets onto a machine. The rest of the tests run in a checkout or an editable installation."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

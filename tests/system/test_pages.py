@@ -1,7 +1,5 @@
 """What the pages show is what happens: programs and commands run."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

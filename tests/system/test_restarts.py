@@ -1,7 +1,5 @@
 """Each start of the service is a process, and the table is all that the processes share."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``plugin-store sandbox``: a command with a database of its own."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import signal

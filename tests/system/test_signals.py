@@ -3,8 +3,6 @@
 Not an integration test: coverage holds locks of its own while it measures a call, and would leave them held.
 """
 
-from __future__ import annotations
-
 import random
 import signal
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """``plugin-store watch``, as a process whose lines are read while the table changes."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Watchers in processes of their own: workers agree with the table, and signals and exits go well."""
 
-from __future__ import annotations
-
 import time
 
 import psycopg

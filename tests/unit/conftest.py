@@ -1,7 +1,5 @@
 """The unit tests use no server and no database."""
 
-from __future__ import annotations
-
 import pytest
 
 

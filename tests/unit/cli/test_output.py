@@ -1,7 +1,5 @@
 """What the commands print, and how."""
 
-from __future__ import annotations
-
 import io
 import sys
 import time

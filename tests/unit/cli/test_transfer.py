@@ -1,7 +1,5 @@
 """Plugins in a file, and what is different between two states of the table."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The command line: its help, and what is wrong usage. No database is asked."""
 
-from __future__ import annotations
-
 import pytest
 
 from plugin_store.cli import main

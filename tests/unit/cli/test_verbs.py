@@ -1,7 +1,5 @@
 """What the commands do to a store; what they print is tested with the commands."""
 
-from __future__ import annotations
-
 import pytest
 from recorder import FailingStore, rows
 

@@ -5,21 +5,51 @@
 -- of the connection decides where the table is created and found.
 
 CREATE TABLE IF NOT EXISTS plugin_config (
-    id          uuid         PRIMARY KEY DEFAULT gen_random_uuid(),
+    id          uuid,
     -- COLLATE "C": one order on every machine, that of Python's sort, and no reindex when
     -- the operating system changes its locales.
-    plugin_name varchar(100) COLLATE "C" NOT NULL
-                CONSTRAINT plugin_config_plugin_name_key UNIQUE
-                CONSTRAINT plugin_config_plugin_name_not_empty CHECK (plugin_name <> ''),
-    status      varchar(20)  NOT NULL DEFAULT 'disabled'
-                CONSTRAINT plugin_config_status_known CHECK (status IN ('enabled', 'disabled')),
-    config      jsonb        NOT NULL DEFAULT '{}'
-                CONSTRAINT plugin_config_config_is_object CHECK (jsonb_typeof(config) = 'object'),
+    plugin_name varchar(100) COLLATE "C",
+    status      varchar(20),
+    config      jsonb,
     enabled_at  timestamptz,
     disabled_at timestamptz,
-    created_at  timestamptz  NOT NULL DEFAULT now(),
-    updated_at  timestamptz  NOT NULL DEFAULT now()
+    created_at  timestamptz,
+    updated_at  timestamptz
 );
+
+-- These are apart from CREATE TABLE to restore what a table lost, for example in a partial restore of a dump.
+ALTER TABLE plugin_config
+    ALTER id SET DEFAULT gen_random_uuid(),
+    ALTER id SET NOT NULL,
+    ALTER plugin_name SET NOT NULL,
+    ALTER status SET DEFAULT 'disabled',
+    ALTER status SET NOT NULL,
+    ALTER config SET DEFAULT '{}',
+    ALTER config SET NOT NULL,
+    ALTER created_at SET DEFAULT now(),
+    ALTER created_at SET NOT NULL,
+    ALTER updated_at SET DEFAULT now(),
+    ALTER updated_at SET NOT NULL,
+    DROP CONSTRAINT IF EXISTS plugin_config_plugin_name_not_empty,
+    DROP CONSTRAINT IF EXISTS plugin_config_status_known,
+    DROP CONSTRAINT IF EXISTS plugin_config_config_is_object,
+    ADD CONSTRAINT plugin_config_plugin_name_not_empty CHECK (plugin_name <> ''),
+    ADD CONSTRAINT plugin_config_status_known CHECK (status IN ('enabled', 'disabled')),
+    ADD CONSTRAINT plugin_config_config_is_object CHECK (jsonb_typeof(config) = 'object');
+
+-- Keys are not dropped and added again, because other tables may refer to them.
+DO $keys$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_constraint
+                    WHERE conrelid = 'plugin_config'::regclass AND conname = 'plugin_config_pkey') THEN
+        ALTER TABLE plugin_config ADD CONSTRAINT plugin_config_pkey PRIMARY KEY (id);
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_constraint
+                    WHERE conrelid = 'plugin_config'::regclass AND conname = 'plugin_config_plugin_name_key') THEN
+        ALTER TABLE plugin_config ADD CONSTRAINT plugin_config_plugin_name_key UNIQUE (plugin_name);
+    END IF;
+END
+$keys$;
 
 CREATE OR REPLACE FUNCTION plugin_config_stamp() RETURNS trigger LANGUAGE plpgsql AS $stamp$
 DECLARE

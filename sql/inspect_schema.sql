@@ -8,15 +8,15 @@ WITH found AS (
      WHERE relname = 'plugin_config'
 ), used AS (
     SELECT (SELECT oid FROM found ORDER BY position LIMIT 1) AS oid
-), wanted (name, type) AS (
-    VALUES ('id', 'uuid'::regtype),
-           ('plugin_name', 'varchar'),
-           ('status', 'varchar'),
-           ('config', 'jsonb'),
-           ('enabled_at', 'timestamptz'),
-           ('disabled_at', 'timestamptz'),
-           ('created_at', 'timestamptz'),
-           ('updated_at', 'timestamptz')
+), wanted (name, type, not_null, has_default) AS (
+    VALUES ('id', 'uuid'::regtype, true, true),
+           ('plugin_name', 'varchar', true, false),
+           ('status', 'varchar', true, true),
+           ('config', 'jsonb', true, true),
+           ('enabled_at', 'timestamptz', false, false),
+           ('disabled_at', 'timestamptz', false, false),
+           ('created_at', 'timestamptz', true, true),
+           ('updated_at', 'timestamptz', true, true)
 )
 SELECT json_build_object(
            'server_version', current_setting('server_version_num')::int,
@@ -41,6 +41,13 @@ SELECT json_build_object(
                 ORDER BY 1
            ),
            'missing_constraints', ARRAY(
+               SELECT lost || ' of column ' || name
+                 FROM wanted
+                 JOIN pg_attribute ON attrelid = used.oid AND attname = name
+                CROSS JOIN LATERAL (VALUES ('default', has_default AND NOT atthasdef),
+                                           ('NOT NULL', not_null AND NOT attnotnull)) AS look (lost, found)
+                WHERE found
+                UNION ALL
                SELECT name
                  FROM unnest(ARRAY[
                           'plugin_config_pkey',

@@ -53,7 +53,11 @@ _ADVICE: dict[str, tuple[type[StoreError], str, str]] = {
         "sql/recipes/grants.sql",
     ),
     # Our statements set every column without a default.
-    "23502": (SchemaError, "the table plugin_config is newer than this plugin_store", "update plugin_store"),
+    "23502": (
+        SchemaError,
+        "a column of plugin_config lost its default, or is newer than this plugin_store",
+        "run `plugin-store migrate`, or update plugin_store",
+    ),
     "42": (
         SchemaError,
         "the table plugin_config is out of date, or missing from the search_path, or the role may not use its schema",

@@ -28,7 +28,7 @@ class SchemaState:
     read_only: bool  # the session may not write, as on a standby
     schemas: list[str]  # the schemas with such a table, in the order of the search_path
     differences: list[str]  # from plugin_store's table, in its kind and the types of its columns
-    missing_constraints: list[str]
+    missing_constraints: list[str]  # or defaults
     idle_triggers: list[str]  # missing or disabled
     row_security: bool  # row-level security applies to this role
     replication_role: str  # triggers do not fire in a session that has "replica"
@@ -87,7 +87,7 @@ def inspect_schema(connection: psycopg.Connection[Any]) -> SchemaState:
 
 
 def repair_schema(connection: psycopg.Connection[Any]) -> None:
-    """Run all migrations again, in one transaction. They restore the triggers, and the checks of migration 0003.
+    """Run all migrations again, in one transaction. They restore defaults, constraints and triggers.
 
     The role must own the table. The table's schema must be the first of the search_path.
     """

@@ -46,7 +46,7 @@ def test_missing_table_error_says_how_to_migrate(empty_url: str) -> None:
     [
         ("DROP COLUMN disabled_at", "out of date"),
         ("DROP CONSTRAINT plugin_config_plugin_name_key", "out of date"),
-        ("ADD owner text NOT NULL", r"newer than this plugin_store: .*\"owner\"(.|\n)*; update"),
+        ("ADD owner text NOT NULL", r"newer than this plugin_store: .*\"owner\"(.|\n)*migrate`, or update"),
     ],
 )
 def test_other_table_is_a_schema_error(

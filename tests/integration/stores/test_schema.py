@@ -17,6 +17,11 @@ DAMAGE = {
     "missing announcements": "DROP FUNCTION plugin_config_notify CASCADE",
     "replica triggers": "ALTER TABLE plugin_config ENABLE REPLICA TRIGGER plugin_config_stamp",
     "missing check": "ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_times_readable",
+    "missing default": "ALTER TABLE plugin_config ALTER id DROP DEFAULT",
+    "missing NOT NULL": "ALTER TABLE plugin_config ALTER status DROP NOT NULL",
+    "no constraints": "ALTER TABLE plugin_config RENAME TO old; CREATE TABLE plugin_config (LIKE old); DROP TABLE old",
+    "no keys": "ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_pkey,"
+    " DROP CONSTRAINT plugin_config_plugin_name_key",
 }
 UNREADABLE = {
     "depth": """{"a": """ * 100 + "[]" + "}" * 100,

@@ -4,6 +4,20 @@
 -- the statements. So every statement here can be repeated. No name has a schema: the search_path
 -- of the connection decides where the table is created and found.
 
+-- A second table, in an earlier schema of the search_path, would hide the one in use.
+DO $one$
+DECLARE
+    used text := (SELECT relnamespace::regnamespace FROM pg_class WHERE oid = to_regclass('plugin_config'));
+BEGIN
+    IF used <> quote_ident(current_schema()) THEN
+        RAISE duplicate_table USING
+            MESSAGE = 'schema ' || used || ' has the table plugin_config, and one in schema '
+                      || quote_ident(current_schema()) || ' would hide it',
+            HINT = 'Set the search_path to the one schema that is to have the table.';
+    END IF;
+END
+$one$;
+
 CREATE TABLE IF NOT EXISTS plugin_config (
     id          uuid,
     -- COLLATE "C": one order on every machine, that of Python's sort, and no reindex when

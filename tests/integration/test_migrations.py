@@ -130,6 +130,18 @@ def test_each_schema_has_a_table(empty_url: str, admin: Connection) -> None:
     assert PluginConfigRepository(admin).get_all() == []
 
 
+def test_yoyo_makes_no_table_that_hides_another(
+    database_url: str, connection: Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
+    connection.execute('CREATE SCHEMA "Own"')
+    with pytest.raises(subprocess.CalledProcessError):
+        run_yoyo("apply", with_options(database_url, '-csearch_path="Own",public'), "migrations")
+    assert 'schema public has the table plugin_config, and one in schema "Own" would hide it' in capfd.readouterr().err
+    assert tables(connection) == ["public.plugin_config"]
+    run_yoyo("apply", with_options(database_url, '-csearch_path="Own"'), "migrations")
+    assert tables(connection) == ["Own.plugin_config", "public.plugin_config"]
+
+
 def test_four_threads_may_migrate_at_once(empty_url: str, admin: Connection) -> None:
     with ThreadPoolExecutor(4) as threads:
         names = list(threads.map(migrate, [empty_url] * 4))

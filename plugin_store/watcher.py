@@ -16,7 +16,7 @@ from threading import Thread, get_ident
 
 from psycopg import Error
 
-from .errors import PluginStoreError
+from .errors import PluginStoreError, StoreUnavailableError
 from .plugins.manager import PluginManager
 from .stores.connections import connect, is_pooled
 from .stores.conninfo import checked_conninfo, masked
@@ -29,11 +29,8 @@ from .stores.validation import check_name
 logger = logging.getLogger(__name__)
 
 LISTEN = load_statement("listen")
-
-# Seconds between two syncs: at most ten a second.
-REST_SECONDS = 0.1
-# If more plugins have changed, reading all rows costs less.
-MOST_NAMES = 20
+REST_SECONDS = 0.1  # between two syncs: at most ten a second
+MOST_NAMES = 20  # if more plugins have changed, reading all rows costs less
 
 FORKED_IN_C = "C code forked this process: call start() here, or under uWSGI set lazy-apps or py-call-uwsgi-fork-hooks"
 
@@ -71,7 +68,7 @@ class TableFollower(Thread):
         self._conninfo, self._sync = conninfo, sync
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._found = self._told = ""  # what is wrong with the table, or with listening
-        self._polls = False  # whether LISTEN does not work
+        self._lost = False  # whether LISTEN ended the last connection
         self._connection: LibraryConnection | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
@@ -108,7 +105,9 @@ class TableFollower(Thread):
             if left <= 0:
                 retry_failed, resync_at = resync_at > 0, time.monotonic() + self._resync_seconds
                 schema = self._listen(connection)
-            elif self._polls:
+                if connection.closed:
+                    return
+            elif schema is None:
                 list(connection.notifies(timeout=min(self._poll_seconds, left)))
             else:
                 # Right after a sync, collect what arrives while it rests. Else wait for the first announcement.
@@ -118,35 +117,39 @@ class TableFollower(Thread):
                 self._sync(store=store, names=names, retry_failed=retry_failed)
                 if self._found and self._found != self._told:
                     polling = f"polling plugin_config every {self._poll_seconds:g} s"
-                    logger.warning("%s: %s", polling if self._polls else "plugin_config is not in order", self._found)
+                    what = polling if schema is None else "plugin_config is not in order"
+                    logger.warning("%s: %s", what, self._found)
                 self._told = self._found
                 if self.problems:
                     logger.info("following plugin_config again")
                 self.last_sync, self.problems = time.monotonic(), []
 
     def _listen(self, connection: LibraryConnection) -> str | None:
-        """Start to listen, and return the table's schema."""
+        """Listen, and return the table's schema, or None to poll. If LISTEN ends the connection, the next one polls."""
         state = inspect_schema(connection)
-        found, polls = "; ".join(state.problems()), state.damaged  # a damaged table may announce nothing
+        found, schema = "; ".join(state.problems()), None if state.damaged else state.schema
         if is_pooled(connection):
             connection.prepare_threshold = None  # the pooler's next client could run our prepared statement
-            found, polls = "a connection pooler is in front of the server", True
+            found, schema = "a connection pooler is in front of the server", None
+        elif self._lost:  # this connection polls until the next resync
+            found, schema, self._lost = self._found, None, False
         else:
             try:
                 connection.execute(LISTEN)
-            except Error as exc:
-                found, polls = f"the server refuses LISTEN: {exc.diag.message_primary}", True
-        self._found, self._polls = found, polls
-        return state.schema
+            except (Error, StoreUnavailableError) as exc:
+                reason, self._lost = str(exc).partition("\n")[0], connection.closed
+                found, schema = f"the server refuses LISTEN: {reason}", None
+        self._found = found
+        return schema
 
 
 class PluginWatcher:
     """Runs ``manager.sync()`` whenever the table changes, in a thread of its own.
 
-    ``conninfo`` is a libpq connection string or URL of the store's database. The watcher
-    listens and reads on one connection of its own. It syncs when it starts, on every change that is committed, after
-    every reconnection, and every ``resync_seconds``. LISTEN does not work behind a connection pooler, on a replica or
-    if the table is damaged. Then the watcher logs this once and syncs every ``poll_seconds``.
+    ``conninfo`` is a libpq connection string or URL of the store's database. The watcher listens and reads on one
+    connection of its own. It syncs when it starts, on every change that is committed, after every reconnection, and
+    every ``resync_seconds``. If LISTEN does not work, as behind a connection pooler, on a replica or on a damaged
+    table, the watcher logs this once and syncs every ``poll_seconds``.
 
     Exceptions of hooks and listeners do not end it. While the database is away, it retries. Signal handlers and hooks
     may call its methods. After a fork by Python, it runs in the child too.
@@ -155,10 +158,7 @@ class PluginWatcher:
     def __init__(
         self, manager: PluginManager, conninfo: str = "", *, resync_seconds: float = 30.0, poll_seconds: float = 1.0
     ) -> None:
-        """Check the arguments. Raises InvalidDatabaseURLError if the conninfo cannot be read.
-
-        Raises ValueError if a number of seconds is not above 0 and at most a day.
-        """
+        """Check the arguments. Raises InvalidDatabaseURLError, or ValueError for seconds outside 0 to 86,400."""
         for name, seconds in (("resync_seconds", resync_seconds), ("poll_seconds", poll_seconds)):
             if not 0 < seconds <= 86_400:
                 raise ValueError(f"{name} must be above 0 and at most 86400, not {seconds}")
@@ -167,10 +167,7 @@ class PluginWatcher:
         self._not_running = "the watcher is not started"
 
     def start(self) -> None:
-        """Start the thread, and return at once. If it runs, do nothing.
-
-        In a uWSGI master that forks in C, starts no thread.
-        """
+        """Start the thread, unless it runs or this is a uWSGI master that forks in C. Return at once."""
         follower = TableFollower(self._conninfo, self._manager.sync, self._resync_seconds, self._poll_seconds)
         if _running.setdefault((self, os.getpid()), follower) is follower:
             try:

@@ -6,8 +6,8 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -151,7 +151,30 @@ def test_watcher_polls_until_triggers_are_repaired(
 
 POOLER = "a connection pooler is in front of the server"
 Way = Callable[[str, Path], AbstractContextManager[Any]]
+
+
+def without_listen(data: bytes) -> bytes:
+    """Drop LISTEN, as a pooler may that does not know it."""
+    return b"" if b"LISTEN plugin_config" in data else data
+
+
+def closed_at_listen(data: bytes) -> bytes:
+    """Close the connection at LISTEN, as some poolers do."""
+    if b"LISTEN plugin_config" in data:
+        raise ConnectionError
+    return data
+
+
+@contextmanager
+def unanswered_listen(url: str, _: Path) -> Iterator[Relay]:
+    limits = {"CALL_SECONDS": 0.3, "CANCEL_SECONDS": 0.1}
+    with patch.multiple("plugin_store.stores.time_limit", **limits), Relay(url, without_listen) as relay:
+        yield relay
+
+
 WAYS: dict[str, tuple[Way, str]] = {
+    "LISTEN that ends the connection": (lambda url, _: Relay(url, closed_at_listen), "LISTEN: .*closed the connection"),
+    "LISTEN without an answer": (unanswered_listen, "LISTEN: the database did not answer"),
     "server without LISTEN": (
         lambda url, _: Relay(url, lambda data: re.sub(rb"LISTEN(?= plugin_config)", b"LISTEX", data)),
         "the server refuses LISTEN: syntax error",

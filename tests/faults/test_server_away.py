@@ -1,9 +1,11 @@
 """The server goes down while a service runs, and comes back."""
 
+import time
 from collections.abc import Callable
 
 import psycopg
 import pytest
+from psycopg_pool import ConnectionPool
 from watching import following, service_on
 from workers import OwnServer, wait_until
 
@@ -11,6 +13,7 @@ from plugin_store import PluginConfigRepository, PluginManager, StoreUnavailable
 
 # All is well again before a resync.
 BACK_SECONDS = 25
+OUTAGE_SECONDS = 100
 CHANGES: list[Callable[[PluginManager], object]] = [
     lambda manager: manager.enable_plugin("b"),
     lambda manager: manager.enable_plugin("a"),
@@ -53,3 +56,17 @@ def test_memory_serves_and_changes_are_refused_meanwhile(own_server: OwnServer) 
                 connection.execute("UPDATE plugin_config SET status = 'disabled'")
             assert wait_until(lambda: service.enabled == set(), BACK_SECONDS)
             assert wait_until(lambda: succeeds(lambda: service.manager.enable_plugin("b")), BACK_SECONDS)
+
+
+def test_change_after_long_outage_arrives_soon(own_server: OwnServer) -> None:
+    with ConnectionPool(own_server.url, timeout=0.3) as pool:  # backs off for about as long as the outage lasts
+        service = service_on(PluginConfigRepository(pool))
+        with following(service, own_server.url) as watcher:
+            own_server.kill()
+            time.sleep(OUTAGE_SECONDS)
+            assert not watcher.healthy
+            own_server.start()
+            with psycopg.connect(own_server.url) as connection:
+                PluginConfigRepository(connection).save("a", "enabled")
+            assert wait_until(lambda: service.enabled == {"a"}, 5)
+            assert wait_until(lambda: watcher.healthy)

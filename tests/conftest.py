@@ -7,6 +7,7 @@ and roles, or else an embedded one.
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 from databases import Databases
+from programs import completed
 from psycopg_pool import ConnectionPool
 from servers import Server, roomy_memory_folder
 from workers import OwnServer
@@ -93,19 +95,9 @@ def psql_folder() -> str:
 
 @pytest.fixture
 def psql(database_url: str, psql_folder: str) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run psql on the test's database, with these arguments."""
-
-    def run(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [os.path.join(psql_folder, "psql"), "-X", database_url, *arguments],
-            env=os.environ | {"PGTZ": "UTC", "PGCLIENTENCODING": "UTF8"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            **options,
-        )
-
-    return run
+    """Run psql with these arguments, on the test's database unless they name another."""
+    command = (os.path.join(psql_folder, "psql"), "-X", "-d", database_url)
+    return partial(completed, *command, PGTZ="UTC", PGCLIENTENCODING="UTF8")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from programs import completed
 from workers import environment, wait_until
 
 LIMIT_SECONDS = 60
@@ -22,9 +23,7 @@ AT_ONCE = 8
 
 def run(module: str, *arguments: str, database_url: str, folder: Path | None = None) -> str:
     """Run ``python -m module`` to its end and return what it printed. It must succeed."""
-    command = [sys.executable, "-m", module, *arguments]
-    env = environment(DATABASE_URL=database_url)
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+    done = completed(sys.executable, "-m", module, *arguments, cwd=folder, DATABASE_URL=database_url)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -1,16 +1,12 @@
 """What importing costs."""
 
-import subprocess
-import sys
-
 import pytest
+from programs import output_of
 
 
 def loaded_by(program: str) -> set[str]:
     """Return the modules that a fresh interpreter has loaded after the program."""
-    command = [sys.executable, "-c", f"{program}\nimport sys; print(*sys.modules)"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    return set(shown.splitlines()[-1].split())
+    return set(output_of(program, "import sys; print(*sys.modules)")[-1].split())
 
 
 def test_import_loads_one_module() -> None:

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from programs import completed, started
 from workers import environment, wait_until
 
 from plugin_store import PluginConfigRepository
@@ -32,9 +33,8 @@ def shell(database_url: str, empty_file: str) -> Run:
     """Run a line of a shell, in which ``store`` is the command and $EMPTY a file without plugins."""
 
     def run(line: str, **env: str) -> subprocess.CompletedProcess[str]:
-        command = ["sh", "-c", f'store() {{ "{sys.executable}" -m plugin_store "$@"; }}; {line}']
-        env = environment(DATABASE_URL=database_url, EMPTY=empty_file, **env)
-        return subprocess.run(command, env=env, capture_output=True, encoding="utf-8", timeout=LIMIT_SECONDS)
+        script = f'store() {{ "{sys.executable}" -m plugin_store "$@"; }}; {line}'
+        return completed("sh", "-c", script, DATABASE_URL=database_url, EMPTY=empty_file, **env)
 
     return run
 
@@ -105,53 +105,10 @@ def test_other_locale_reads_and_writes_the_same(shell: Run, mail: PluginConfigRe
     assert (done.returncode, done.stdout) == (0, "")
 
 
-# -- locks, signals -------------------------------------------------------------------------------
-
-
-@contextmanager
-def started(database_url: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the command, with its output in pipes. It does not outlive the block."""
-    env, pipe = environment(DATABASE_URL=database_url), subprocess.PIPE
-    with subprocess.Popen([*COMMAND, *arguments], env=env, stdout=pipe, stderr=pipe, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-@contextmanager
-def locked_row(database_url: str) -> Iterator[Connection]:
-    """Someone's open transaction that holds the row."""
-    with psycopg.connect(database_url) as other:
-        other.execute("UPDATE plugin_config SET config = '{\"n\": 1}'")
-        yield other
-        other.rollback()
-
-
-def waits_for_a_lock(connection: Connection) -> bool:
-    waiting = """SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'plugin_store%'
-        AND datname = current_database() AND wait_event_type = 'Lock'"""
-    return wait_until(lambda: connection.execute(waiting).fetchone() == (1,), LIMIT_SECONDS)
-
-
-@pytest.mark.parametrize("command", ["disable mail", "import FILE", "migrate"])
-def test_interrupt_ends_a_wait_for_a_lock(
-    database_url: str, connection: Connection, mail: PluginConfigRepository, empty_file: str, command: str
-) -> None:
-    connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")  # for migrate to repair
-    arguments = command.replace("FILE", empty_file).split()
-    with locked_row(database_url), started(database_url, *arguments) as process:
-        assert waits_for_a_lock(connection)
-        process.send_signal(signal.SIGINT)
-        assert (*process.communicate(timeout=LIMIT_SECONDS), process.returncode) == ("", "", 130)
-    assert status_of(mail) == "enabled"
-    assert connection.execute("SELECT count(*) FROM yoyo_lock").fetchone() == (0,)
-
-
 def test_import_into_a_pager_holds_no_lock(database_url: str, mail: PluginConfigRepository, empty_file: str) -> None:
     plugins = {f"plugin {number}": {"status": "disabled", "config": {}} for number in range(3000)}
     Path(empty_file).write_text(json.dumps({"format": 1, "plugins": plugins}))
-    with started(database_url, "import", empty_file) as process:
+    with started(*COMMAND, "import", empty_file, DATABASE_URL=database_url) as process:
         assert wait_until(lambda: len(mail.get_all()) == 3001, LIMIT_SECONDS)
         assert process.poll() is None  # its output fills the pipe, and nobody reads
         mail.save("mail", "disabled")
@@ -206,15 +163,20 @@ class Terminal:
         ("migrate", "migrating, and waiting for other migrations and for transactions that use the table"),
     ],
 )
-def test_command_that_waits_says_so(
+def test_interrupt_ends_a_wait_for_a_lock(
     database_url: str, connection: Connection, mail: PluginConfigRepository, empty_file: str, command: str, said: str
 ) -> None:
     connection.execute("DROP TRIGGER plugin_config_stamp ON plugin_config")  # for migrate to repair
-    arguments = command.replace("FILE", empty_file).split()
-    with locked_row(database_url) as other, Terminal(database_url, *arguments) as terminal:
-        assert terminal.shows(f"{said} ...\r\n")
+    with psycopg.connect(database_url) as other:
+        other.execute("UPDATE plugin_config SET config = '{\"n\": 1}'")
+        with Terminal(database_url, *command.replace("FILE", empty_file).split()) as terminal:
+            assert terminal.shows(f"{said} ...\r\n")
+            terminal.process.send_signal(signal.SIGINT)
+            assert terminal.process.wait(LIMIT_SECONDS) == 130
+            assert not terminal.shows("Traceback")
         other.rollback()
-        assert terminal.process.wait(LIMIT_SECONDS) == 0
+    assert status_of(mail) == "enabled"
+    assert connection.execute("SELECT count(*) FROM yoyo_lock").fetchone() == (0,)
 
 
 @pytest.mark.parametrize(("answer", "status", "left"), [("yes\n", 0, 0), ("\n", 1, 1)])

@@ -4,7 +4,6 @@ import os
 import pwd
 import signal
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from programs import started
 from workers import is_running, wait_until
 
 from plugin_store.errors import EmbeddedPostgresError
@@ -112,21 +112,21 @@ def test_stop_leaves_no_process_and_no_file(place: Path) -> None:
 
 
 def test_killed_caller_leaves_nothing(place: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", CALLER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as caller:
+    with started(sys.executable, "-c", CALLER) as caller:
         assert caller.stdout is not None
-        url = caller.stdout.readline().decode().strip()
+        url = caller.stdout.readline().strip()
         psycopg.connect(url).close()  # the fork could not stop it
         (directory,) = place.iterdir()
         pid = postmaster(directory)
-        caller.kill()
     assert wait_until(lambda: not is_running(pid) and not any(place.iterdir()), 60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_caller_ended_during_start_leaves_nothing(place: Path, number: signal.Signals) -> None:
-    with subprocess.Popen([sys.executable, "-c", CALLER], stderr=subprocess.DEVNULL) as caller:
+    with started(sys.executable, "-c", CALLER) as caller:
         assert wait_until(lambda: any(place.glob("*/data")), 60)
         caller.send_signal(number)
+        caller.wait(60)
     assert wait_until(lambda: not any(place.iterdir()), 60)
 
 

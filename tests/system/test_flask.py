@@ -1,6 +1,5 @@
 """``flask plugins`` as a command: each process makes the app anew, on the test's database."""
 
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from workers import environment
+from programs import completed
 
 SERVICE = """
 import os
@@ -40,14 +39,8 @@ def flask(tmp_path: Path, database_url: str) -> FlaskCommand:
     (tmp_path / "service.py").write_text(SERVICE)
 
     def command(*arguments: str, **variables: str) -> tuple[int, str, str]:
-        done = subprocess.run(
-            [sys.executable, "-m", "flask", "--app", "service", *arguments],
-            cwd=tmp_path,
-            env=environment(**{"DATABASE_URL": database_url, "PYTHONIOENCODING": "utf-8"} | variables),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-        )
+        variables = {"DATABASE_URL": database_url, "PYTHONIOENCODING": "utf-8"} | variables
+        done = completed(sys.executable, "-m", "flask", "--app", "service", *arguments, cwd=tmp_path, **variables)
         return done.returncode, done.stdout, done.stderr
 
     return command

@@ -2,7 +2,6 @@
 
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from pages import ROOT, blocks, recipe_blocks, text_of
+from programs import completed
 
 
 @pytest.fixture
@@ -21,21 +21,12 @@ def commands(tmp_path: Path) -> dict[str, str]:
     for name, arguments in modules.items():
         (tmp_path / name).write_text(f'#!/bin/sh\nexec "{sys.executable}" {arguments} "$@"\n')
         (tmp_path / name).chmod(0o755)
-    return os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    return {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
 
 
 def run(command: str, folder: Path, env: dict[str, str]) -> str:
-    done = subprocess.run(
-        ["sh", "-ec", command],
-        cwd=folder,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stdout
+    done = completed("sh", "-ec", command, cwd=folder, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 

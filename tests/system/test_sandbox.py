@@ -11,26 +11,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from programs import completed, started
 from psycopg.conninfo import conninfo_to_dict
 from workers import wait_until
 
 SANDBOX = [sys.executable, "-m", "plugin_store", "sandbox"]
-PIPE = subprocess.PIPE
 COUNT = "SELECT count(*) FROM plugin_config"
 
 
 @contextmanager
 def running(*command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Give the sandbox and its first line."""
-    with subprocess.Popen(
-        [*SANDBOX, *command],
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-    ) as box:
+    with started(*SANDBOX, *command) as box:
         assert box.stdout is not None
         yield box, box.stdout.readline().strip()
 
@@ -43,15 +35,14 @@ def test_command_finds_a_migrated_database() -> None:
         f"        assert connection.execute('{COUNT}').fetchone() == (0,)\n"
         "raise SystemExit(7)"
     )
-    env = os.environ | {"PGPASSWORD": "of another server", "PGHOST": "nowhere.invalid"}
-    command = [*SANDBOX, "--", sys.executable, "-c", program]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    other = {"PGPASSWORD": "of another server", "PGHOST": "nowhere.invalid"}
+    done = completed(*SANDBOX, "--", sys.executable, "-c", program, **other)
     assert (done.stderr, done.returncode) == ("", 7)
     assert not Path(done.stdout.strip()).exists()
 
 
 def test_missing_command_is_an_error() -> None:
-    done = subprocess.run([*SANDBOX, "--", "no-such-command"], capture_output=True, text=True, timeout=120)
+    done = completed(*SANDBOX, "--", "no-such-command")
     assert done.returncode == 1
     # Which error it is depends on whether all folders of the PATH may be read.
     assert done.stderr.startswith("plugin-store: cannot run 'no-such-command': ")

@@ -1,9 +1,7 @@
 """The examples in plugin_store.testing run: the fixtures for services, and the contract for a store."""
 
 import inspect
-import os
 import re
-import subprocess
 import sys
 import textwrap
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from programs import completed
 
 import plugin_store.testing
 import plugin_store.testing.fixtures
@@ -24,17 +23,10 @@ def example(documented: object) -> str:
     return textwrap.dedent("".join(re.findall(r"^(?: {4}.*)?\n", text, re.M)))
 
 
-def run_pytest(folder: Path, program: str, *arguments: str, **environment: str) -> str:
+def run_pytest(folder: Path, program: str, *arguments: str, **variables: str) -> str:
     (folder / "test_example.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", *arguments, "test_example.py"],
-        cwd=folder,
-        env={key: value for key, value in os.environ.items() if key != VARIABLE} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=250,
-    )
+    command = (sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_example.py")
+    done = completed(*command, *arguments, cwd=folder, **{VARIABLE: ""} | variables)
     return done.stdout.splitlines()[-1] if done.returncode == 0 else done.stdout
 
 
@@ -43,8 +35,9 @@ def test_fixtures_run_on_an_embedded_server(tmp_path: Path) -> None:
     assert "2 passed" in run_pytest(tmp_path, example(plugin_store.testing.fixtures), **env)
 
 
-@pytest.mark.parametrize("arguments", [(), ("-n", "2")], ids=["one process", "two processes"])
-def test_fixtures_run_on_a_given_server(server: Any, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+# The fixtures read the URL as services do.
+@pytest.mark.parametrize(("arguments", "scheme"), [([], "postgresql"), (["-n", "2"], "\ufeffpostgresql+psycopg")])
+def test_fixtures_run_on_a_given_server(server: Any, tmp_path: Path, arguments: list[str], scheme: str) -> None:
     program = example(plugin_store.testing.fixtures)
     again = """
 def test_rows_of_the_last_test_are_gone(plugin_store_url):
@@ -52,15 +45,11 @@ def test_rows_of_the_last_test_are_gone(plugin_store_url):
         assert store.get_all() == []
 """
     url = server.url(server.maintenance_dbname)
-    assert "3 passed" in run_pytest(tmp_path, program + again, *arguments, **{VARIABLE: url})
+    given = url.replace("postgresql", scheme, 1) + "\n"
+    assert "3 passed" in run_pytest(tmp_path, program + again, *arguments, **{VARIABLE: given})
     with psycopg.connect(url) as connection:
         left = "SELECT datname FROM pg_database WHERE datname LIKE 'plugin\\_store\\_test\\_%'"
         assert connection.execute(left).fetchall() == []
-
-
-def test_fixtures_read_url_as_services_do(server: Any, tmp_path: Path) -> None:
-    url = server.url(server.maintenance_dbname).replace("postgresql:", "postgresql+psycopg:")
-    assert "2 passed" in run_pytest(tmp_path, example(plugin_store.testing.fixtures), **{VARIABLE: f"\ufeff{url}\n"})
 
 
 def test_contract_runs_on_a_store_of_your_own(tmp_path: Path) -> None:

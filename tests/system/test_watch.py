@@ -15,7 +15,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from workers import environment, wait_until
+from programs import started
+from watching import end_sessions, sessions
+from workers import wait_until
 
 from plugin_store import PluginConfigRepository
 
@@ -27,13 +29,8 @@ Watch = subprocess.Popen[str]
 @contextmanager
 def watching(url: str, *arguments: str, before: tuple[str, ...] = ()) -> Iterator[Watch]:
     """Run the command, from after its first line until the end of the block."""
-    with subprocess.Popen(
-        [*before, *COMMAND, *arguments],
-        env=environment(DATABASE_URL=url, PYTHONIOENCODING="utf-8", TZ="UTC"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-    ) as watch:
+    variables = {"DATABASE_URL": url, "PYTHONIOENCODING": "utf-8", "TZ": "UTC"}
+    with started(*before, *COMMAND, *arguments, **variables) as watch:
         limit = threading.Timer(LIMIT_SECONDS, watch.kill)
         limit.start()
         try:
@@ -41,7 +38,6 @@ def watching(url: str, *arguments: str, before: tuple[str, ...] = ()) -> Iterato
             yield watch
         finally:
             limit.cancel()
-            watch.kill()
 
 
 def next_line(watch: Watch) -> str:
@@ -96,12 +92,11 @@ def test_watch_prints_json_with_time(database_url: str, repository: PluginConfig
 def test_watch_shows_what_it_missed(
     database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
 ) -> None:
-    query = """SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE application_name = 'watch' AND datname = current_database()"""
     repository.save("mail", "enabled", {"number": -1})
     with watching(f"{database_url}&application_name=watch", "--show-values") as watch:
         for number in range(3):
-            assert wait_until(lambda: connection.execute(query).fetchall())
+            assert wait_until(lambda: sessions(connection, "watch"))
+            end_sessions(connection, "watch")
             repository.save("mail", "enabled", {"number": number})
             assert changes(watch, 1) == [f"~ mail: config.number {number - 1} -> {number}"]
         watch.send_signal(signal.SIGINT)

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from methods import METHODS
 from relay import Relay
+from watching import sessions
 from workers import wait_until
 
 from plugin_store import PluginConfigRepository, StoreUnavailableError
@@ -29,12 +30,11 @@ def store(database_url: str) -> Iterator[PluginConfigRepository]:
 def test_callers_connection_is_unavailable_after_timeout(
     database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
-    with psycopg.connect(f"{database_url}&options=-cidle_in_transaction_session_timeout%3D500") as own:
-        pid = own.info.backend_pid
+    with psycopg.connect(database_url, application_name="idle") as own:
+        own.execute("SET idle_in_transaction_session_timeout = 500")
         store = PluginConfigRepository(own)
         version = store.save("analytics", "enabled").updated_at
-        gone = "SELECT 1 FROM pg_stat_activity WHERE pid = %s"
-        assert wait_until(lambda: connection.execute(gone, [pid]).fetchall() == [])
+        assert wait_until(lambda: sessions(connection, "idle") == [])
         for call in METHODS.values():
             with pytest.raises(StoreUnavailableError):
                 call(store, version)

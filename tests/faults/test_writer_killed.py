@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from recorder import Service
+from watching import sessions
 from workers import environment, wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, import_plugins
@@ -62,12 +63,11 @@ def kill_a_writer(url: str, first: int, seconds: float) -> int:
 
 
 def test_killed_process_leaves_whole_changes(database_url: str, connection: psycopg.Connection[Any]) -> None:
-    running = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'writer' AND datname = current_database()"
     query = "SELECT plugin_name, status, (config ->> 'number')::int FROM plugin_config"
     dice, first, stored, outcomes = random.Random(5), 0, Table(), set()
     for _ in range(KILLS):
         last = kill_a_writer(database_url, first, dice.uniform(0, 0.1))
-        assert wait_until(lambda: connection.execute(running).fetchall() == [], 30)
+        assert wait_until(lambda: sessions(connection, "writer") == [], 30)
         for number in range(first, last):
             stored = after(stored, number)
         possible = {"undone": stored, "done": after(stored, last)}

@@ -101,13 +101,7 @@ def psql(database_url: str, psql_folder: str) -> Callable[..., subprocess.Comple
 
 
 @pytest.fixture
-def pool(database_url: str) -> Iterator[ConnectionPool[Any]]:
-    """A pool as a service would have: not in autocommit mode."""
+def repository(database_url: str) -> Iterator[PluginConfigRepository]:
+    """A repository on a pool as a service would have: not in autocommit mode."""
     with ConnectionPool(database_url, min_size=1, max_size=8, open=True) as pool:
-        yield pool
-
-
-@pytest.fixture
-def repository(pool: ConnectionPool[Any]) -> PluginConfigRepository:
-    """A repository on the pool."""
-    return PluginConfigRepository(pool)
+        yield PluginConfigRepository(pool)

@@ -8,7 +8,7 @@ import pytest
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
 
-TICK = timedelta(microseconds=1)
+TICK = timedelta.resolution
 
 
 def stamp_in_the_future(connection: psycopg.Connection[Any]) -> None:

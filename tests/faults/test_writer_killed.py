@@ -78,7 +78,7 @@ def test_killed_process_leaves_whole_changes(database_url: str, connection: psyc
         # The next process restores.
         service = Service(PluginConfigRepository(connection), {"switched": ()})
         enabled = {name for name, (status, _) in stored.items() if status == "enabled"} & {"switched"}
-        assert (service.enabled, service.report.failed) == (enabled, {})
+        assert (service.enabled, service.manager.last_report.failed) == (enabled, {})
     assert outcomes == {"undone", "done"}
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from plugin_store import (
     BasePlugin,
-    Event,
     InMemoryPluginConfigStore,
     PluginConfig,
     PluginConfigStore,
@@ -105,7 +104,7 @@ class FailingStore(InMemoryPluginConfigStore):
 class Service:
     """A manager with plugins of the given names and needs, restored, as a process has them after its start.
 
-    ``calls`` has the hooks of all plugins in order. ``events`` has (event, plugin, origin).
+    ``calls`` has the hooks of all plugins in order.
     """
 
     def __init__(
@@ -113,21 +112,14 @@ class Service:
         store: PluginConfigStore | None,
         plugins: dict[str, tuple[str, ...]],
         manager: type[PluginManager] = PluginManager,
-        defaults: dict[str, Any] | None = None,
     ) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.events: list[tuple[str, str, str]] = []
         self.manager = manager(config_repo=store)
         self.plugins = {name: Recorder(name, *needs, calls=self.calls) for name, needs in plugins.items()}
-        for what in ("enabled", "disabled", "config_changed"):
-            self.manager.event_dispatcher.add_listener(f"plugin.{what}", self._note)
         for name, plugin in self.plugins.items():
             self.manager.register_plugin(plugin)
-            self.manager.initialize_plugin(name, defaults)
-        self.report = self.manager.load_persisted_state()
-
-    def _note(self, event: Event) -> None:
-        self.events.append((event.name.removeprefix("plugin."), event.data["plugin_name"], event.data["origin"]))
+            self.manager.initialize_plugin(name)
+        self.manager.load_persisted_state()
 
     def __getitem__(self, name: str) -> Recorder:
         return self.plugins[name]
@@ -142,11 +134,6 @@ class Service:
             name: f"{'enabled' if name in self.enabled else 'not enabled'} {json.dumps(plugin._config, sort_keys=True)}"
             for name, plugin in self.plugins.items()
         }
-
-    def forget(self) -> None:
-        """Clear ``calls`` and ``events``."""
-        self.calls.clear()
-        self.events.clear()
 
 
 def started(store: PluginConfigStore | None, *plugins: BasePlugin, **defaults: Any) -> PluginManager:

@@ -105,9 +105,7 @@ class Worker:
     def __init__(self, repository: PluginConfigRepository) -> None:
         self.service = Service(repository, PLUGINS)
         self.manager = self.service.manager
-
-    def state(self) -> dict[str, str]:
-        return self.service.state()
+        self.state = self.service.state
 
     def change(self, number: int) -> bool:
         """Make one change of a fixed sequence through the manager; return whether it was allowed and possible."""

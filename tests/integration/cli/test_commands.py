@@ -267,12 +267,6 @@ def test_import_prints_what_changes_and_does_it(run: Run, file: str, repository:
     assert run("import", file) == (0, "", "no difference, the table is as the file says\n")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le"])
-def test_import_reads_what_windows_writes(run: Run, repository: Repository, encoding: str) -> None:
-    assert run("import", "-", stdin=STORED.replace("\n", "\r\n").encode(encoding)).status == 0
-    assert [row.plugin_name for row in repository.get_all()] == ["chat", "mail"]
-
-
 def test_prune_by_an_empty_file_needs_yes(run: Run, file: str, repository: Repository) -> None:
     before = repository.get_all()
     refused = run("import", "--prune", "-", stdin=EMPTY)

@@ -23,8 +23,9 @@ def test_file_is_ordered_readable_and_reads_back() -> None:
         '        "b": [\n          1,\n          null\n        ]\n      },\n      "status": "disabled"\n    }\n  }\n}\n'
     )
     assert dump_plugins(reversed(rows)) == text
-    for given in (text, text.encode(), b"\xef\xbb\xbf" + text.encode()):
-        assert load_plugins(given) == rows[::-1]
+    assert load_plugins(text) == rows[::-1]
+    for encoding in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le"):  # Windows writes the last three
+        assert load_plugins(text.replace("\n", "\r\n").encode(encoding)) == rows[::-1]
 
 
 def test_file_moves_no_cursor_and_loses_no_character() -> None:

@@ -1,7 +1,7 @@
 """Connections are lost: a read is repeated once, a write never."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,13 +20,6 @@ END_WAITING = """SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity
 WRITES = {name: call for name, call in METHODS.items() if name not in READS}
 
 
-@pytest.fixture
-def store(database_url: str) -> Iterator[PluginConfigRepository]:
-    """A repository whose sessions can be told from those of the test."""
-    with PluginConfigRepository.open(database_url) as store:
-        yield store
-
-
 def test_callers_connection_is_unavailable_after_timeout(
     database_url: str, connection: psycopg.Connection[Any]
 ) -> None:
@@ -43,21 +36,22 @@ def test_callers_connection_is_unavailable_after_timeout(
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
 def test_read_is_repeated_once(
-    store: PluginConfigRepository, database_url: str, connection: psycopg.Connection[Any], read: Callable[..., object]
+    database_url: str, connection: psycopg.Connection[Any], read: Callable[..., object]
 ) -> None:
-    expected = read(store, None)
-    for times in (1, 2):
-        with ThreadPoolExecutor(1) as thread, psycopg.connect(database_url) as blocker:
-            blocker.execute("LOCK TABLE plugin_config")
-            reading = thread.submit(read, store, None)
-            for _ in range(times):
-                assert wait_until(lambda: connection.execute(END_WAITING).fetchall())
-            if times == 2:
-                with pytest.raises(StoreUnavailableError, match="closed the connection"):
-                    reading.result(timeout=20)
-            blocker.rollback()
-            if times == 1:
-                assert reading.result(timeout=20) == expected
+    with PluginConfigRepository.open(database_url) as store:
+        expected = read(store, None)
+        for times in (1, 2):
+            with ThreadPoolExecutor(1) as thread, psycopg.connect(database_url) as blocker:
+                blocker.execute("LOCK TABLE plugin_config")
+                reading = thread.submit(read, store, None)
+                for _ in range(times):
+                    assert wait_until(lambda: connection.execute(END_WAITING).fetchall())
+                if times == 2:
+                    with pytest.raises(StoreUnavailableError, match="closed the connection"):
+                        reading.result(timeout=20)
+                blocker.rollback()
+                if times == 1:
+                    assert reading.result(timeout=20) == expected
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)

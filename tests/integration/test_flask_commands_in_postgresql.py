@@ -3,6 +3,7 @@
 from typing import Any
 
 import psycopg
+from databases import UNREADABLE_ROW
 from flask import Flask
 from recorder import Recorder, started
 
@@ -27,11 +28,7 @@ def test_list_names_unreadable_row_beside_the_others(
     app = Flask("service")
     init_app(app, started(repository, Recorder("mail"), Recorder("odd")))
     repository.save("mail", "enabled")
-    connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_config_readable")
-    connection.execute(
-        "INSERT INTO plugin_config (plugin_name, config) "
-        "VALUES ('odd', jsonb_build_object('n', repeat('9', 5000)::numeric))"
-    )
+    connection.execute(UNREADABLE_ROW)
     result = app.test_cli_runner().invoke(args=["plugins", "list"])
     assert (result.exit_code, "mail (1.0.0) — ENABLED\n" in result.stdout) == (1, True)
     assert "plugin 'odd' cannot be read" in result.stderr

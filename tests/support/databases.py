@@ -17,6 +17,13 @@ END_OTHER_SESSIONS = """
     FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
+# Python does not read so many digits.
+UNREADABLE_ROW = """
+    ALTER TABLE plugin_config DROP CONSTRAINT IF EXISTS plugin_config_config_readable;
+    INSERT INTO plugin_config (plugin_name, status, config)
+    VALUES ('odd', 'enabled', jsonb_build_object('n', repeat('9', 5000)::numeric))
+    ON CONFLICT (plugin_name) DO UPDATE SET config = excluded.config
+"""
 
 
 class Databases:

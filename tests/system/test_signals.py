@@ -15,6 +15,7 @@ from workers import wait_until
 
 from plugin_store import PluginConfigRepository, PluginWatcher
 
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 Interrupted = Callable[[Callable[[], object]], bool]
 
 
@@ -50,7 +51,6 @@ def interrupted() -> Iterator[Interrupted]:
     signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_pool_is_whole_after_signal_handlers_raise(database_url: str, interrupted: Interrupted) -> None:
     hits, end = 0, monotonic() + 2
     with PluginConfigRepository.open(database_url, max_size=1, timeout=5) as repository:
@@ -61,7 +61,6 @@ def test_pool_is_whole_after_signal_handlers_raise(database_url: str, interrupte
         assert repository.get_by_name("mail") is None
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_stop_ends_thread_after_signal_handlers_raise(database_url: str, interrupted: Interrupted) -> None:
     hits, end = 0, monotonic() + 6
     with PluginConfigRepository.open(database_url) as repository:

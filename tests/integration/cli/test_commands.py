@@ -1,18 +1,16 @@
 """The commands of ``plugin-store`` on a table. The unit tests have what the verbs do to a store."""
 
-import io
 import json
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from databases import UNREADABLE_ROW
 
 from plugin_store import PluginConfig, PluginConfigRepository
-from plugin_store.cli import main
 
 Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
@@ -195,20 +193,9 @@ def test_config_get_prints_values_as_they_are(run: Run, repository: Repository) 
     assert "no key 'hots' is stored in its config (did you mean 'host' or" in missed.err
 
 
-@pytest.fixture
-def spoil(connection: Connection, repository: Repository) -> Callable[[], object]:
-    """A function that makes the row ``odd`` unreadable: Python does not read so many digits."""
-    repository.save("mail", "enabled", {"port": 25})
-    repository.save("odd", "enabled")
-    connection.execute("ALTER TABLE plugin_config DROP CONSTRAINT plugin_config_config_readable")
-    return lambda: connection.execute(
-        """UPDATE plugin_config SET config = jsonb_build_object('n', repeat('9', 5000)::numeric)
-        WHERE plugin_name = 'odd'"""
-    )
-
-
-def test_unreadable_row_is_named_beside_the_others(run: Run, spoil: Callable[[], object]) -> None:
-    spoil()
+def test_unreadable_row_is_named_beside_the_others(run: Run, connection: Connection) -> None:
+    PluginConfigRepository(connection).save("mail", "enabled")
+    connection.execute(UNREADABLE_ROW)
     for command in (["list"], ["list", "--json"], ["export"]):
         done = run(*command)
         assert done.status == 1
@@ -218,14 +205,15 @@ def test_unreadable_row_is_named_beside_the_others(run: Run, spoil: Callable[[],
     assert "no plugin 'maul' is stored (did you mean 'mail'?)" in run("disable", "maul").err
 
 
-def test_unreadable_row_can_be_changed(run: Run, spoil: Callable[[], object], connection: Connection) -> None:
-    spoil()
+def test_unreadable_row_can_be_changed(run: Run, connection: Connection) -> None:
+    PluginConfigRepository(connection).save("mail", "enabled")
+    connection.execute(UNREADABLE_ROW)
     assert run("disable", "mail").status == 0
     assert run("disable", "odd").out == "odd: disabled since -\n"
     assert run("config", "set", "odd", "other", "1").status == 1
     assert run("config", "unset", "odd", "n") == (0, "odd: unset n\n", "")
     assert PluginConfigRepository(connection).get_enabled() == []
-    spoil()
+    connection.execute(UNREADABLE_ROW)
     assert run("delete", "odd").status == 0
     assert len(PluginConfigRepository(connection).get_all()) == 1
 
@@ -337,14 +325,3 @@ def test_wait_for_a_lock_is_limited(run: Run, database_url: str, connection: Con
     assert "the limit is 15s" in run("disable", "mail").err
     given = f"{database_url}&options=-clock_timeout%3D2min"
     assert "the limit is 2min" in run("disable", "mail", "--database", given).err
-
-
-def test_output_goes_to_streams_without_a_file(
-    database_url: str, repository: Repository, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository.save("mail", "enabled")
-    output = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", output)
-    assert main(["--database", database_url, "list"]) == 0
-    assert main(["--database", database_url, "export"]) == 0
-    assert '"mail": {' in output.getvalue()

@@ -16,6 +16,13 @@ def test_hidden_keeps_keys_null_and_references() -> None:
     assert output.hidden(value) == shown
 
 
+def test_output_goes_to_stream_without_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", shown := io.StringIO())
+    output.open_streams()
+    output.write("é\n")
+    assert shown.getvalue() == "é\n"
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True

@@ -88,12 +88,14 @@ class TableFollower(Thread):
             except BaseException as exc:
                 if self.stopped:
                     return
-                delay = random.uniform(1, 2.5) if self.problems else 0.05
-                problem = masked(str(exc)) or type(exc).__name__
+                delay, problem = random.uniform(1, 2.5) if self.problems else 0.05, type(exc).__name__
+                with suppress(BaseException):  # the error's __str__ may raise
+                    problem = masked(str(exc)) or problem
                 if problem not in self.problems:
                     self.problems.append(problem)
                     unexpected = not isinstance(exc, (PluginStoreError, Error))
-                    logger.warning("not following plugin_config, trying again: %s", problem, exc_info=unexpected)
+                    with suppress(BaseException):  # a logging filter may raise
+                        logger.warning("not following plugin_config, trying again: %s", problem, exc_info=unexpected)
                 with suppress(Empty):
                     self._wake.get(timeout=delay)
 

@@ -15,12 +15,12 @@ from unittest.mock import patch
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from recorder import Service
+from recorder import Service, raising
 from relay import Relay, made_up_pid
 from watching import end_sessions, following, service_on, sessions, syncs, watcher_threads
 from workers import fresh_state, pgbouncer, wait_until
 
-from plugin_store import PluginConfigRepository, PluginWatcher
+from plugin_store import PluginConfigRepository, PluginManager, PluginWatcher
 from plugin_store.cli.migrate import migrate
 
 Connection = psycopg.Connection[Any]
@@ -352,4 +352,16 @@ def test_no_exception_ends_the_watcher(
         repository.save("b", "enabled")
         assert wait_until(lambda: "b" in service.enabled)
         assert wait_until(lambda: watcher.healthy)
+        assert len(watcher_threads()) == 1
+
+
+class UnprintableError(BaseException):
+    def __str__(self) -> str:
+        raise RuntimeError("broken")
+
+
+def test_error_without_text_does_not_end_the_watcher(database_url: str) -> None:
+    manager = PluginManager()
+    with patch.object(manager, "sync", raising(UnprintableError())), PluginWatcher(manager, database_url) as watcher:
+        assert wait_until(lambda: watcher.problem == "UnprintableError")
         assert len(watcher_threads()) == 1

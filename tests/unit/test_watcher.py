@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 import pytest
+from recorder import raising
 from watching import watcher_threads
 from workers import wait_until
 
@@ -51,6 +53,17 @@ def test_watcher_is_not_healthy_before_start() -> None:
     assert not watcher.healthy
     assert watcher.problem == "the watcher is not started"
     assert watcher.last_sync_age is None
+
+
+def test_no_logging_filter_ends_the_watcher() -> None:
+    logger, broken = logging.getLogger("plugin_store.watcher"), raising(RuntimeError("broken"))
+    logger.addFilter(broken)
+    try:
+        with PluginWatcher(PluginManager(), NO_SERVER) as watcher:
+            assert wait_until(lambda: "refused" in (watcher.problem or ""))
+            assert not wait_until(lambda: watcher_threads() == [], 0.5)
+    finally:
+        logger.removeFilter(broken)
 
 
 def test_watcher_logs_once_that_database_is_away(caplog: pytest.LogCaptureFixture) -> None:

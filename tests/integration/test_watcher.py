@@ -15,7 +15,7 @@ from unittest.mock import patch
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from recorder import Service, raising
+from recorder import Service
 from relay import Relay, made_up_pid
 from watching import end_sessions, following, service_on, sessions, syncs, watcher_threads
 from workers import fresh_state, pgbouncer, wait_until
@@ -362,6 +362,6 @@ class UnprintableError(BaseException):
 
 def test_error_without_text_does_not_end_the_watcher(database_url: str) -> None:
     manager = PluginManager()
-    with patch.object(manager, "sync", raising(UnprintableError())), PluginWatcher(manager, database_url) as watcher:
+    with patch.object(manager, "sync", side_effect=UnprintableError()), PluginWatcher(manager, database_url) as watcher:
         assert wait_until(lambda: watcher.problem == "UnprintableError")
         assert len(watcher_threads()) == 1

@@ -37,10 +37,10 @@ class SyncReport:
 class Sync:
     """Applies rows to plugins, once.
 
-    ``asked`` maps each plugin that the caller enables to the function that stores its status. The function gets the
-    pending config that was checked before the hook ran. ``configured`` is the plugin whose config the caller changed.
-    ``retried`` are the plugins that are tried again if they are in ERROR, even if their rows have not changed. ``run``
-    fills ``report``, and ``errors`` with the error of each plugin.
+    ``asked`` maps each plugin to enable to its commit, which stores the status and the checked pending config.
+    ``configured`` is the plugin whose config the caller changed. ``retried`` names plugins to try again after a
+    failure, even if their rows are unchanged. Call ``prepare``, then ``run``. They fill ``errors`` with the error of
+    each plugin, and ``run`` fills ``report``.
     """
 
     def __init__(
@@ -60,19 +60,37 @@ class Sync:
         self._configured = configured
         self._retried = retried
         self._needs = {name: managed.needs for name, managed in plugins.items() if managed.initialized}
-        self._wanted = {name for name in plugins if name in self._asked or self._is_row(name, ENABLED)}
+        self._wanted = {name for name in plugins if name in self._asked or self._row_status(name) == ENABLED}
         self._blocked: dict[str, str] = {}
-        self._checked: dict[str, dict[str, Any]] = {}  # the pending configs that _check has checked
+        self._checked: dict[str, tuple[dict[str, Any], Any]] = {}  # pending config and settings of each checked plugin
         self._old_failures = {name: managed.failure for name, managed in plugins.items()}
         self._plan = Plan([], [], {})
+
+    def prepare(self) -> None:
+        """Validate the configs that this sync applies, and plan. Nothing changes, whatever validate_config raises.
+
+        Blocks each plugin that refuses its config, and each plugin that failed and should not be tried again.
+        """
+        for name in self._needs:
+            managed = self._plugins[name]
+            starts = name in self._wanted and not managed.enabled
+            if starts and (failure := self._lasting_failure(managed)):
+                self._blocked[name] = failure.text
+            elif starts or self._may_change_config(managed):
+                try:
+                    pending = managed.pending
+                    if starts and name in self._asked:
+                        managed.storable(pending)
+                    self._checked[name] = pending, managed.check(self._stored(name), pending)
+                except PluginStoreError as exc:
+                    self._blocked[name], self.errors[name] = str(exc), exc
+        self._make_plan()
 
     def run(self) -> None:
         """Stop plugins that should not run, apply configs, then start plugins that should run."""
         try:
-            settings = self._check()
-            self._make_plan()
             self._stop(self._plan.stop, {})
-            if raised := self._configure(settings):
+            if raised := self._configure():
                 self._blocked |= dict.fromkeys(raised, "on_config_changed raised")
                 self._make_plan()
                 self._stop(self._plan.stop, raised)
@@ -85,41 +103,19 @@ class Sync:
             self._fill_report()
 
     def stop_dependents(self, name: str) -> None:
-        """Of the plugins that should not run, stop those that depend on this one."""
+        """Stop the dependents of this plugin that should not run."""
         self._make_plan()
         found = {name}
         for other in reversed(self._plan.stop):  # dependencies first
             if found.intersection(self._needs[other]):
                 found.add(other)
-        found.discard(name)
-        self._stop([other for other in self._plan.stop if other in found], {})
+        self._stop([other for other in self._plan.stop if other in found and other != name], {})
 
-    def _check(self) -> dict[str, Any]:
-        """Validate the configs that this sync applies, and return the settings.
-
-        Block each plugin that refuses its config, and each plugin that failed and should not be tried again.
-        """
-        settings = {}
-        for name in self._needs:
-            managed = self._plugins[name]
-            starts = name in self._wanted and not managed.enabled
-            if starts and (failure := self._lasting_failure(managed)):
-                self._blocked[name] = failure.text
-            elif starts or self._may_change_config(managed):
-                try:
-                    pending = self._checked[name] = managed.pending
-                    if starts and name in self._asked:
-                        managed.storable(pending)
-                    settings[name] = managed.check(self._stored(name), pending)
-                except PluginStoreError as exc:
-                    self._blocked[name], self.errors[name] = str(exc), exc
-        return settings
-
-    def _configure(self, settings: Mapping[str, Any]) -> dict[str, BaseException]:
+    def _configure(self) -> dict[str, BaseException]:
         """Apply the stored configs. Return the errors of on_config_changed, by plugin."""
         raised = {}
-        for name, parsed in settings.items():
-            error = self._plugins[name].configure(self._stored(name), parsed, self._origin(name))
+        for name, (_, settings) in self._checked.items():
+            error = self._plugins[name].configure(self._stored(name), settings, self._origin(name))
             if error is not None:
                 raised[name] = error
             if isinstance(error, KeyboardInterrupt):
@@ -138,7 +134,7 @@ class Sync:
         skip = self._plan.skip
         for name in self._plan.run:
             managed = self._plugins[name]
-            commit = partial(self._asked[name], self._checked[name]) if name in self._asked else None
+            commit = partial(self._asked[name], self._checked[name][0]) if name in self._asked else None
             try:
                 if managed.enabled:
                     if commit is not None:
@@ -153,19 +149,20 @@ class Sync:
                 if commit is None:
                     raise
                 skip[name], self.errors[name] = str(exc) or repr(exc), exc
-                if name not in self._rows:  # a default: try again at the next resync, not at the next sync
-                    managed.failure = managed.failure or Failure(skip[name], None)
+                if name not in self._rows and not managed.enabled and not self._has_failed(managed):
+                    # Without a row, each sync would try again. With a failure, only a resync does.
+                    managed.failure = Failure(skip[name], None)
 
     def _settle(self) -> None:
-        """Set the status of new plugins with a disabled row, and of those whose failure is over, to DISABLED.
+        """Set the status of plugins that are off, but not for a failure, to DISABLED. No hook runs.
 
-        No hook runs. A failure is over if its reason does not hold any more, and no hook has failed in this sync.
+        A failure is over if the row changed, or if this sync found another reason.
         """
         for name, managed in self._plugins.items():
-            is_new = managed.plugin.status is PluginStatus.INITIALIZED and self._is_row(name, DISABLED)
-            is_old = managed.failure is not None and managed.failure is self._old_failures[name]
-            if is_new or (is_old and not self._lasting_failure(managed)):
-                managed.switch(False, self._rows, origin=STORED)
+            if not managed.enabled and not self._has_failed(managed) and not self._lasting_failure(managed):
+                is_over = managed.failure is not None or managed.plugin.status is PluginStatus.ERROR
+                if is_over or self._row_status(name) == DISABLED:
+                    managed.switch(False, self._rows, origin=STORED)
 
     def _fill_report(self) -> None:
         plan = self._plan
@@ -184,11 +181,15 @@ class Sync:
         return self._origin(managed.name) == LOCAL or not managed.has_stored(self._stored(managed.name))
 
     def _lasting_failure(self, managed: Managed) -> Failure | None:
-        """Return the plugin's failure, unless its row has changed since, or this sync tries it again."""
+        """Return the failure that keeps the plugin off in this sync, or None."""
         failure, name = managed.failure, managed.name
-        if failure is None or failure.row != self._rows.get(name) or (name in self._retried and name in self._wanted):
-            return None
-        return failure
+        lasts = failure is not None and failure.row == self._rows.get(name)
+        is_retried = name in self._retried and name in self._wanted
+        return failure if lasts and not is_retried else None
+
+    def _has_failed(self, managed: Managed) -> bool:
+        """Return whether the plugin has failed in this sync."""
+        return managed.failure is not self._old_failures[managed.name] and managed.failure is not None
 
     def _origin(self, name: str) -> str:
         return LOCAL if name in self._asked or name == self._configured else STORED
@@ -201,6 +202,6 @@ class Sync:
         row = self._rows.get(name)
         return {} if row is None else row.config
 
-    def _is_row(self, name: str, status: str) -> bool:
+    def _row_status(self, name: str) -> str | None:
         row = self._rows.get(name)
-        return row is not None and row.status == status
+        return None if row is None else row.status

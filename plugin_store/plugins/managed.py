@@ -25,7 +25,7 @@ RUNNING = PluginStatus.ENABLED
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a plugin failed, and its row after that."""
+    """The error of a hook or of a store, and the plugin's row at that time."""
 
     text: str
     row: PluginConfig | None
@@ -65,7 +65,7 @@ class Managed:
 
     @property
     def pending(self) -> dict[str, Any]:
-        """The pending config of this moment."""
+        """A copy of the pending config."""
         return dict(self.plugin._pending)
 
     def initialize(self, config: dict[str, Any] | None) -> None:
@@ -88,10 +88,10 @@ class Managed:
         return checked
 
     def checked_pending(self, checked: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the pending config. If it is not ``checked`` already, raises as ``storable`` and ``check`` do."""
+        """Return the pending config. If it is not ``checked``, check it. Raises as ``storable`` and ``check`` do."""
         pending = self.pending
-        if pending != checked:
-            self.storable(pending)
+        self.storable(pending)
+        if not same_json(pending, checked):
             self.plugin.settings = self.check(self.plugin._stored, pending)
         return pending
 
@@ -129,7 +129,7 @@ class Managed:
             if changed and self.enabled:
                 plugin.on_config_changed(copy_json(old), copy_json(new))
 
-        # In one step: if a signal handler raises, the next sync repeats it, or starts the plugin.
+        # In one step: if a signal handler interrupts it, the next sync repeats it.
         return _error_of(apply)
 
     def switch(
@@ -167,7 +167,7 @@ class Managed:
         return error
 
     def fail(self, hook: str, error: BaseException, rows: Rows) -> None:
-        """Set the status to ERROR and queue plugin.failed. Log the reason if it is new. ``rows`` has the stored row."""
+        """Set the status to ERROR and queue plugin.failed. Log a new reason. ``rows`` are the rows as stored."""
         secret = self._may_show_secret(self._config)
         text = f"{hook} raised {text_of(error, secret=secret)}"
         if self.failure is None or self.failure.text != text:

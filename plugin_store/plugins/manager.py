@@ -15,7 +15,7 @@ from plugin_store.errors import (
     StoreError,
 )
 from plugin_store.stores.model import DISABLED, ENABLED
-from plugin_store.stores.validation import check_name, checked_changes
+from plugin_store.stores.validation import check_name, checked_changes, same_json
 
 from .apply import LOCAL, Commit, Sync, SyncReport
 from .managed import Managed
@@ -169,7 +169,8 @@ class PluginManager(Registry):
         """Enable each named plugin that has no row, and return the names of the enabled ones.
 
         An existing row is an operator's decision and does not change. Failures are in ``last_report`` and the log, and
-        the other plugins start. Until a plugin runs or has a row, each sync wants it. Raises PluginNotFoundError.
+        the other plugins start. Each sync tries these plugins again until they run or have a row. After a failure, only
+        a sync with ``retry_failed`` does. Raises PluginNotFoundError.
         """
         found = [self._get(name).name for name in dict.fromkeys(names)]
         self._rows.read(self._store)
@@ -180,32 +181,32 @@ class PluginManager(Registry):
 
     @one_change
     def sync(
-        self,
-        *,
-        store: PluginConfigStore | None = None,
-        names: Iterable[str] | None = None,
-        retry_failed: bool = False,
+        self, *, store: PluginConfigStore | None = None, names: Iterable[str] | None = None, retry_failed: bool = False
     ) -> SyncReport:
         """Make this process's plugins match the store, and return a report.
 
         ``store`` is read instead of the manager's own. ``names`` are the plugins whose rows have changed since the
         last sync. None means all. With ``retry_failed``, plugins in ERROR are tried again even if their rows have not
-        changed. Failures are in the report and the log, and do not stop other plugins. Rows do not change, but a
-        default that starts late gets its row. If the store cannot be read, its error is raised and nothing changes.
+        changed. Failures are in the report and the log, and do not stop other plugins. Writes no row, except that of a
+        default that starts late. If the store cannot be read, its error is raised and nothing changes.
         """
         self._rows.read(self._store if store is None else store, names)
-        self._apply(retried=self._plugins if retry_failed else ())
+        self._apply(store=store, retried=self._plugins if retry_failed else ())
         return self._report
 
     def load_persisted_state(self) -> SyncReport:
         """Sync for the first time. Call it after all plugins are registered and initialized."""
         return self.sync()
 
-    def _apply(self, asked: Mapping[str, Commit] | None = None, **options: Any) -> dict[str, BaseException]:
+    def _apply(
+        self, asked: Mapping[str, Commit] | None = None, *, store: PluginConfigStore | None = None, **options: Any
+    ) -> dict[str, BaseException]:
         """Run a Sync with the known rows, keep its report, log new reasons to skip, and return the errors by plugin."""
         self._defaults = {name for name in self._defaults if name not in self._rows.by_name}
-        defaults: dict[str, Commit] = {name: partial(self._add, self._plugins[name]) for name in self._defaults}
+        add = partial(self._add, store or self._store)
+        defaults: dict[str, Commit] = {name: partial(add, self._plugins[name]) for name in self._defaults}
         sync = Sync(self._plugins, self._rows.by_name, asked={**defaults, **(asked or {})}, **options)
+        sync.prepare()
         try:
             sync.run()
         finally:
@@ -217,7 +218,7 @@ class PluginManager(Registry):
         return sync.errors
 
     def _save(self, managed: Managed, status: str, checked: Mapping[str, Any]) -> None:
-        """Store a status, with the pending config. ``checked`` is the pending config before the hook ran."""
+        """Store a status, with the pending config. ``checked`` is the pending config that was checked last."""
         try:
             pending = managed.checked_pending(checked)
         except PluginStoreError as exc:
@@ -226,21 +227,22 @@ class PluginManager(Registry):
             logger.error("plugin %r is disabled, but its pending config is not stored: %s", managed.name, exc)
             pending = {}
         self._rows.put(managed.name, self._store.save(managed.name, status, pending))
+        self._defaults.discard(managed.name)
         managed.plugin._keep(pending)
 
-    def _add(self, managed: Managed, checked: Mapping[str, Any]) -> None:
+    def _add(self, store: PluginConfigStore, managed: Managed, checked: Mapping[str, Any]) -> None:
         """Insert an enabled row for a default plugin, unless another process has inserted one."""
         pending = managed.checked_pending(checked)
-        row = self._store.add(managed.name, ENABLED, pending)
+        row = store.add(managed.name, ENABLED, pending)
         self._rows.put(managed.name, row)
         self._defaults.discard(managed.name)
         if row.status == DISABLED:
             raise PluginStateError(f"plugin {managed.name!r} was disabled meanwhile")
-        if row.config == pending:  # else another process inserted the row
+        if same_json(row.config, pending):  # else another process inserted the row
             managed.plugin._keep(pending)
 
     def _apply_stored(self, managed: Managed, row: PluginConfig, pending: Mapping[str, Any]) -> None:
-        """Apply a row that was just stored. ``pending`` are the pending keys that it replaces."""
+        """Apply a row that was just stored. ``pending`` is the pending config that it replaces."""
         managed.plugin._keep(pending)  # get_config returns them until the sync applies the row
         self._rows.put(managed.name, row)
         if error := self._apply(configured=managed.name).get(managed.name):

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Collection, Mapping, Set
 from typing import NamedTuple
 
-# A reason shortens a longer cycle.
+# A reason shows at most this many names of a cycle.
 MAX_CYCLE_NAMES = 30
 
 NOT_HERE = "not registered and initialized here"

@@ -90,7 +90,7 @@ class BasePlugin:
     @property
     def _config(self) -> dict[str, Any]:
         """A copy of the merged config, with references unresolved."""
-        pending = dict(self._pending)  # first, because _keep adds keys to the stored layer before it removes them here
+        pending = dict(self._pending)  # first: _keep adds keys to the stored layer before it removes them from this one
         config: dict[str, Any] = copy_json(self._merged(self._stored, pending))
         return config
 
@@ -167,7 +167,7 @@ class BasePlugin:
         If a secret cannot be read, raises UnresolvedReferenceError, which names the variable or file.
         """
         for name in ("_pending", "_stored", "_defaults"):
-            layer = getattr(self, name)  # now, and not before: another thread may have moved the key to this layer
+            layer = getattr(self, name)  # late: another thread may have moved the key to it
             value = layer.get(key, layer)
             if value is not layer:
                 self._knows_secret = self._knows_secret or holds_secret({key: value}, self.metadata.secret_keys)

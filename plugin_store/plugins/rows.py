@@ -33,7 +33,7 @@ class KnownRows:
         """Read the rows of these names. If names is None or no row is known yet, read all rows."""
         if names is None or not self.by_name:
             rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
-            # In one step: a signal handler may raise at any time, and a half of the rows would stop plugins.
+            # Replace the dict in one step: if a signal handler raised, half of the rows would stop plugins.
             self.by_name = {name: row for name, row in rows.items() if row is not None}
             self.unregistered = {}
         else:

@@ -64,16 +64,16 @@ class Turn:
 
     def announce(self, dispatch: Callable[[Event], object]) -> None:
         """Dispatch the events of ended changes in order. If a dispatch is already running, it dispatches them."""
-        if self._owner == get_ident():  # a hook's call was refused, and the change goes on
+        if self._owner == get_ident():  # a hook's call was refused, and its change still runs
             return
         me = object()
-        while self.events:  # again, because another thread may have left its events to this one
+        while self.events:  # again: another thread may have queued events and returned
             try:
                 if self._announcer.setdefault("is", me) is not me:  # atomic: only one thread is the announcer
                     return
                 while self.events:
                     dispatch(self.events.popleft())
-            finally:  # calls nothing, as in run()
+            finally:  # call nothing here, as in run()
                 if "is" in self._announcer and self._announcer["is"] is me:
                     del self._announcer["is"]
 

@@ -1,9 +1,11 @@
 """enable_defaults."""
 
+from contextlib import suppress
+
 import pytest
 from recorder import FailingStore, Recorder, events_of, restored, rows, started, stored
 
-from plugin_store import InMemoryPluginConfigStore, PluginStatus
+from plugin_store import InMemoryPluginConfigStore, PluginStatus, StoreUnavailableError
 
 
 def test_enable_defaults_enables_plugins_without_row() -> None:
@@ -56,7 +58,7 @@ def test_waiting_default_starts_when_dependency_is_enabled() -> None:
     assert (child.hooks, rows(store)["child"]) == (["on_enable"], ("enabled", {}))
 
 
-def test_default_that_cannot_be_stored_is_tried_again_at_resync() -> None:
+def test_unstored_default_is_tried_again_at_resync() -> None:
     manager = started(store := FailingStore(), mail := Recorder("mail"))
     store.fails = {"add"}
     manager.enable_defaults("mail")
@@ -115,3 +117,57 @@ def test_enable_defaults_checks_all_names_first() -> None:
     with pytest.raises(ValueError, match="'absent' not found"):
         manager.enable_defaults("mail", "absent")
     assert mail.hooks == []
+
+
+def test_running_default_without_row_stores_no_plain_secret() -> None:
+    manager = restored(None, mail := Recorder("mail", secret_keys=["password"]))
+    manager.enable_plugin("mail")
+    manager.store.delete("mail")
+    mail.set_config("password", "walnut")
+    assert manager.enable_defaults("mail") == ["mail"]  # it runs, but its row is not stored
+    assert rows(manager.store) == {}
+
+
+@pytest.mark.parametrize("method", ["enable_defaults", "enable_plugin"])
+def test_running_plugin_stays_on_when_add_fails(method: str) -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    manager.enable_plugin("mail")
+    store.delete("mail")
+    store.fails = {"add", "save"}
+    with suppress(StoreUnavailableError):
+        getattr(manager, method)("mail")
+    store.fails = set()
+    store.save("mail", "enabled")
+    assert manager.sync().restored == ["mail"]
+    assert mail.hooks == ["on_enable"]
+
+
+def test_failed_default_starts_once_when_store_fails() -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.enable_defaults("mail")
+    mail.fail()
+    store.fails = {"add"}
+    manager.sync(retry_failed=True)
+    manager.sync()
+    assert mail.hooks == ["on_enable", "on_enable", "on_disable"]
+
+
+def test_disabled_default_waits_no_longer() -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.enable_defaults("mail")
+    mail.fail()
+    store.after["save"] = lambda: store.delete("mail")
+    manager.disable_plugin("mail")
+    manager.sync(retry_failed=True)
+    assert mail.hooks == ["on_enable"]
+
+
+def test_sync_adds_default_to_given_store() -> None:
+    manager = started(store := FailingStore(), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    manager.enable_defaults("mail")
+    mail.fail()
+    manager.sync(store=(own := stored()), retry_failed=True)
+    assert (rows(own), rows(store)) == ({"mail": ("enabled", {})}, {})

@@ -306,3 +306,22 @@ def test_interrupted_sync_fills_report() -> None:
         manager.sync()
     assert manager.last_report.restored == []
     assert "KeyboardInterrupt" in manager.last_report.failed["mail"]
+
+
+def test_interrupt_in_validate_config_keeps_report() -> None:
+    manager = restored(store := stored(mail="enabled"), mail := Recorder("mail"))
+    report = manager.last_report
+    mail.parse = raising(KeyboardInterrupt())
+    store.save_config("mail", {"n": 1})
+    with pytest.raises(KeyboardInterrupt):
+        manager.sync()
+    assert manager.last_report is report
+
+
+def test_status_follows_row_after_plugin_enable_raised() -> None:
+    manager = restored(stored(mail="disabled"), mail := Recorder("mail"))
+    mail.fail("on_enable")
+    with pytest.raises(ValueError, match="mail failed"):
+        mail.enable()
+    manager.sync()
+    assert mail.status is PluginStatus.DISABLED

@@ -1,7 +1,5 @@
 """What is public, how long modules are, and that each statement file has a user."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

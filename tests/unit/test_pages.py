@@ -1,7 +1,5 @@
 """What the pages name exists. tests/system/test_pages.py runs what they show."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The watcher's decisions, and a watcher without a server."""
 
-from __future__ import annotations
-
 import json
 import logging
 from typing import Any

@@ -9,13 +9,7 @@ import pytest
 from psycopg.rows import dict_row
 from recorder import raising, rows
 
-from plugin_store import (
-    InvalidConfigError,
-    PluginConfig,
-    PluginConfigRepository,
-    StoreError,
-    import_plugins,
-)
+from plugin_store import InvalidConfigError, PluginConfig, PluginConfigRepository, StoreError, import_plugins
 from plugin_store.cli.transfer import PluginChange
 
 Connection = psycopg.Connection[Any]

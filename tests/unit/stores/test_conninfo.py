@@ -1,7 +1,5 @@
 """Which connection strings are read, and that no text shows a password."""
 
-from __future__ import annotations
-
 import logging
 import traceback
 from typing import Any

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
-from databases import Databases
+from databases import Connection, Databases
 from programs import completed
 from psycopg_pool import ConnectionPool
 from servers import Server, roomy_memory_folder
@@ -78,7 +77,7 @@ def own_server() -> Iterator[OwnServer]:
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def connection(database_url: str) -> Iterator[Connection]:
     """A connection in autocommit mode, for what an operator would type into psql."""
     with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection

@@ -1,17 +1,16 @@
 """The clock was set back, so the stamps of rows are in the future."""
 
 from datetime import timedelta
-from typing import Any
 
-import psycopg
 import pytest
+from databases import Connection
 
 from plugin_store import ConflictError, PluginConfig, PluginConfigRepository
 
 TICK = timedelta.resolution
 
 
-def stamp_in_the_future(connection: psycopg.Connection[Any]) -> None:
+def stamp_in_the_future(connection: Connection) -> None:
     """Give the one row the stamps of a clock that is a year ahead."""
     connection.execute("SET session_replication_role = replica")  # without the triggers
     connection.execute(
@@ -23,7 +22,7 @@ def stamp_in_the_future(connection: psycopg.Connection[Any]) -> None:
     connection.execute("RESET session_replication_role")
 
 
-def test_each_change_is_a_new_version(repository: PluginConfigRepository, connection: psycopg.Connection[Any]) -> None:
+def test_each_change_is_a_new_version(repository: PluginConfigRepository, connection: Connection) -> None:
     repository.save("a", "enabled", {"number": 0})
     stamp_in_the_future(connection)
     (before,) = repository.get_all()

@@ -3,10 +3,10 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import psycopg
 import pytest
+from databases import Connection
 from methods import METHODS
 from relay import Relay
 from watching import sessions
@@ -20,9 +20,7 @@ END_WAITING = """SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity
 WRITES = {name: call for name, call in METHODS.items() if name not in READS}
 
 
-def test_callers_connection_is_unavailable_after_timeout(
-    database_url: str, connection: psycopg.Connection[Any]
-) -> None:
+def test_callers_connection_is_unavailable_after_timeout(database_url: str, connection: Connection) -> None:
     with psycopg.connect(database_url, application_name="idle") as own:
         own.execute("SET idle_in_transaction_session_timeout = 500")
         store = PluginConfigRepository(own)
@@ -35,9 +33,7 @@ def test_callers_connection_is_unavailable_after_timeout(
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_read_is_repeated_once(
-    database_url: str, connection: psycopg.Connection[Any], read: Callable[..., object]
-) -> None:
+def test_read_is_repeated_once(database_url: str, connection: Connection, read: Callable[..., object]) -> None:
     with PluginConfigRepository.open(database_url) as store:
         expected = read(store, None)
         for times in (1, 2):
@@ -56,7 +52,7 @@ def test_read_is_repeated_once(
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
 def test_write_is_not_repeated_when_answer_is_lost(
-    database_url: str, connection: psycopg.Connection[Any], write: Callable[..., object]
+    database_url: str, connection: Connection, write: Callable[..., object]
 ) -> None:
     cut = threading.Event()
 

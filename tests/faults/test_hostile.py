@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import psycopg
+from databases import Connection
 from recorder import Service, rows
 from watching import following, service_on
 from workers import wait_until
@@ -43,9 +43,7 @@ def test_service_follows_hostile_names_and_configs(repository: PluginConfigRepos
     assert {name: found[name] for name in NAMES} == {name: ("disabled", {"more": name}) for name in NAMES}
 
 
-def test_service_has_what_jsonb_makes_of_a_text(
-    repository: PluginConfigRepository, connection: psycopg.Connection[Any]
-) -> None:
+def test_service_has_what_jsonb_makes_of_a_text(repository: PluginConfigRepository, connection: Connection) -> None:
     for text in BY_HAND:
         connection.execute("INSERT INTO plugin_config (plugin_name, config) VALUES (%s, %s::jsonb)", [text, text])
     service = Service(repository, dict.fromkeys(BY_HAND, ()))

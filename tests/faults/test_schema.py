@@ -1,9 +1,7 @@
 """The table is older or newer than the code, or in another schema: it works, or the error says what to run."""
 
-from typing import Any
-
-import psycopg
 import pytest
+from databases import Connection
 from methods import METHODS
 from psycopg.conninfo import make_conninfo
 from recorder import Service
@@ -26,7 +24,7 @@ NEWER = {
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_missing_column_is_named_and_stops_nothing(
-    repository: PluginConfigRepository, connection: psycopg.Connection[Any], column: str
+    repository: PluginConfigRepository, connection: Connection, column: str
 ) -> None:
     version = repository.save("a", "enabled").updated_at
     service = Service(repository, {"a": ()})
@@ -43,7 +41,7 @@ def test_missing_column_is_named_and_stops_nothing(
 
 
 @pytest.mark.parametrize("what", NEWER)
-def test_newer_table_works(database_url: str, connection: psycopg.Connection[Any], what: str) -> None:
+def test_newer_table_works(database_url: str, connection: Connection, what: str) -> None:
     connection.execute(NEWER[what].encode())
     repairs = ["repair of plugin_config_times_readable"] if "DROP disabled_at" in NEWER[what] else []
     assert migrate(database_url) == repairs
@@ -55,7 +53,7 @@ def test_newer_table_works(database_url: str, connection: psycopg.Connection[Any
         assert Service(repository, {"analytics": ()}).enabled == {"analytics"}
 
 
-def test_service_follows_table_in_another_schema(database_url: str, connection: psycopg.Connection[Any]) -> None:
+def test_service_follows_table_in_another_schema(database_url: str, connection: Connection) -> None:
     connection.execute("CREATE SCHEMA plugins; ALTER TABLE plugin_config SET SCHEMA plugins")
     url = make_conninfo(database_url, options="-c search_path=public,plugins")
     with PluginConfigRepository.open(url) as repository:

@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
 
 import psycopg
 import pytest
-from databases import Databases
+from databases import Connection, Databases
 from recorder import Service
 from relay import Relay
 from watching import following, service_on, sessions, syncs, watcher_threads
@@ -49,7 +48,7 @@ def relay(database_url: str) -> Iterator[Relay]:
 
 
 @contextmanager
-def silent_network(_: psycopg.Connection[Any], relay: Relay) -> Iterator[None]:
+def silent_network(_: Connection, relay: Relay) -> Iterator[None]:
     relay.silence()
     yield
     relay.restore()
@@ -57,7 +56,7 @@ def silent_network(_: psycopg.Connection[Any], relay: Relay) -> Iterator[None]:
 
 @contextmanager
 def stopped_backend(
-    connection: psycopg.Connection[Any], *_: Relay, application_name: str = "plugin_store watcher"
+    connection: Connection, *_: Relay, application_name: str = "plugin_store watcher"
 ) -> Iterator[None]:
     """Stop the server's process. It acknowledges packets and does not answer."""
     (pid,) = sessions(connection, application_name)
@@ -72,15 +71,13 @@ def stopped_backend(
 
 
 @contextmanager
-def locked_table(connection: psycopg.Connection[Any], *_: Relay) -> Iterator[None]:
+def locked_table(connection: Connection, *_: Relay) -> Iterator[None]:
     with connection.transaction():
         connection.execute("LOCK TABLE plugin_config")
         yield
 
 
-def test_silent_calls_end_also_after_fork_in_c(
-    database_url: str, connection: psycopg.Connection[Any], databases: Databases
-) -> None:
+def test_silent_calls_end_also_after_fork_in_c(database_url: str, connection: Connection, databases: Databases) -> None:
     command = [sys.executable, "-c", FORKED, database_url]
     with databases.migrated() as other_url, psycopg.connect(other_url, autocommit=True) as other:
         with PluginConfigRepository.open(other_url) as repository, locked_table(connection):
@@ -114,7 +111,7 @@ def test_migrate_ends_when_server_falls_silent(empty_url: str, monkeypatch: pyte
         assert time.monotonic() - began < STOP_SECONDS
 
 
-def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: psycopg.Connection[Any]) -> None:
+def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: Connection) -> None:
     repository = PluginConfigRepository.open(database_url)
     with stopped_backend(connection, application_name="plugin_store"):
         began = time.monotonic()
@@ -146,10 +143,7 @@ def assert_stops(watcher: PluginWatcher) -> None:
 
 @pytest.mark.parametrize("fault", [silent_network, stopped_backend, locked_table])
 def test_stop_ends_while_sync_waits_for_an_answer(
-    relay: Relay,
-    service: Service,
-    connection: psycopg.Connection[Any],
-    fault: Callable[..., AbstractContextManager[None]],
+    relay: Relay, service: Service, connection: Connection, fault: Callable[..., AbstractContextManager[None]]
 ) -> None:
     with following(service, relay.url, resync_seconds=0.5) as watcher:
         with fault(connection, relay):

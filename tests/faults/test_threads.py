@@ -3,8 +3,8 @@
 import random
 from typing import Any
 
-import psycopg
 import pytest
+from databases import Connection
 
 from plugin_store import PluginConfig, PluginConfigRepository
 from plugin_store.testing.concurrency import at_once
@@ -14,9 +14,7 @@ SAVES = 100
 
 
 @pytest.mark.parametrize("plugins", [1, SAVES])
-def test_last_of_many_concurrent_saves_wins(
-    database_url: str, connection: psycopg.Connection[Any], plugins: int
-) -> None:
+def test_last_of_many_concurrent_saves_wins(database_url: str, connection: Connection, plugins: int) -> None:
     def work(thread: int) -> list[PluginConfig]:
         order = [f"plugin {number % plugins:03}" for number in range(SAVES)]
         random.Random(thread).shuffle(order)

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import time
 from itertools import count
-from typing import Any
 
 import psycopg
+from databases import Connection
 from recorder import Service
 from watching import sessions
 from workers import environment, wait_until
@@ -62,7 +62,7 @@ def kill_a_writer(url: str, first: int, seconds: float) -> int:
         return int([*lines, *process.stdout.readlines()][-1])
 
 
-def test_killed_process_leaves_whole_changes(database_url: str, connection: psycopg.Connection[Any]) -> None:
+def test_killed_process_leaves_whole_changes(database_url: str, connection: Connection) -> None:
     query = "SELECT plugin_name, status, (config ->> 'number')::int FROM plugin_config"
     dice, first, stored, outcomes = random.Random(5), 0, Table(), set()
     for _ in range(KILLS):

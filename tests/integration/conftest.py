@@ -1,11 +1,11 @@
 """What several tests with one server need."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from databases import Connection
 from servers import Server
 from workers import wait_until
 
@@ -21,7 +21,7 @@ def role(server: Server) -> Iterator[str]:
 
 
 @pytest.fixture
-def until_waiting(connection: psycopg.Connection[Any]) -> Callable[[int], None]:
+def until_waiting(connection: Connection) -> Callable[[int], None]:
     """A function that returns when so many sessions of the test's database wait for a lock."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 

@@ -1,9 +1,7 @@
 """The demo's factory: what it opens can be closed in one call."""
 
-from typing import Any
-
-import psycopg
 import pytest
+from databases import Connection
 from services import sessions
 from workers import wait_until
 
@@ -12,7 +10,7 @@ from plugin_store.demo.service import close, create_app
 
 
 def test_closed_app_leaves_no_session(
-    database_url: str, connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+    database_url: str, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     before = sessions(database_url)

@@ -1,9 +1,6 @@
 """``flask plugins`` on a real database."""
 
-from typing import Any
-
-import psycopg
-from databases import UNREADABLE_ROW
+from databases import UNREADABLE_ROW, Connection
 from flask import Flask
 from recorder import Recorder, started
 
@@ -11,9 +8,7 @@ from plugin_store import PluginConfigRepository
 from plugin_store.flask import init_app
 
 
-def test_commands_switch_all_names_or_none(
-    repository: PluginConfigRepository, connection: psycopg.Connection[Any]
-) -> None:
+def test_commands_switch_all_names_or_none(repository: PluginConfigRepository, connection: Connection) -> None:
     connection.execute("ALTER TABLE plugin_config ADD CONSTRAINT only_first CHECK (plugin_name <> 'second')")
     app = Flask("service")
     init_app(app, started(repository, Recorder("first"), Recorder("second")))
@@ -23,7 +18,7 @@ def test_commands_switch_all_names_or_none(
 
 
 def test_list_names_unreadable_row_beside_the_others(
-    repository: PluginConfigRepository, connection: psycopg.Connection[Any]
+    repository: PluginConfigRepository, connection: Connection
 ) -> None:
     app = Flask("service")
     init_app(app, started(repository, Recorder("mail"), Recorder("odd")))

@@ -8,13 +8,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Connection
 from psycopg.rows import dict_row
 
 from plugin_store import PluginConfigRepository
 from plugin_store.cli import main
 
 RECIPE = Path(__file__).parents[2] / "sql" / "recipes" / "history.sql"
-Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
 Psql = Callable[..., Any]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from databases import Connection
 
 from plugin_store import PluginConfigRepository
 
@@ -41,7 +41,7 @@ def undated(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_file_prints_what_its_sample_shows(path: Path, psql: Psql, connection: psycopg.Connection[Any]) -> None:
+def test_file_prints_what_its_sample_shows(path: Path, psql: Psql, connection: Connection) -> None:
     opening, _, rest = path.read_text(encoding="utf-8").partition("\n")
     assert re.match(r"-- [A-Z]", opening)
     command = re.search(r'--   psql "\$DATABASE_URL" (.*)', rest)
@@ -52,7 +52,7 @@ def test_file_prints_what_its_sample_shows(path: Path, psql: Psql, connection: p
     assert undated(done.stdout) == undated("\n".join(sample(path)))
 
 
-def test_plugin_needs_a_name(psql: Psql, connection: psycopg.Connection[Any]) -> None:
+def test_plugin_needs_a_name(psql: Psql, connection: Connection) -> None:
     done = psql("-f", str(INSPECT / "plugin.sql"))
     assert (done.stdout, "psql -v plugin=NAME" in done.stderr) == ("", True)
     connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('it''s')")
@@ -77,7 +77,7 @@ def test_odd_row_is_named(
     assert found in done.stdout and "(1 row)" in done.stdout, done.stderr
 
 
-def test_impossible_stamps_are_odd(psql: Psql, connection: psycopg.Connection[Any]) -> None:
+def test_impossible_stamps_are_odd(psql: Psql, connection: Connection) -> None:
     connection.execute(
         """INSERT INTO plugin_config (plugin_name, config)
            VALUES ('x', '{"password": {"$file": "/run/secrets/x"}, "list": [{"$env": "A"}], "deep": {"text": "x"}}')"""

@@ -1,17 +1,17 @@
 """The source's tests of the model (its phase 1), under the names that it gives them."""
 
 from dataclasses import FrozenInstanceError, fields
-from typing import Any
 
 import psycopg
 import pytest
+from databases import Connection
 
 from plugin_store import PluginConfig
 
 COLUMNS = {"id", "plugin_name", "status", "config", "enabled_at", "disabled_at", "created_at", "updated_at"}
 
 
-def test_plugin_config_model_has_required_columns(connection: psycopg.Connection[Any]) -> None:
+def test_plugin_config_model_has_required_columns(connection: Connection) -> None:
     assert {field.name for field in fields(PluginConfig)} == COLUMNS
     found = connection.execute("SELECT * FROM plugin_config").description
     assert {column.name for column in found or []} == COLUMNS
@@ -25,7 +25,7 @@ def test_plugin_config_stores_json_config() -> None:
     assert PluginConfig(plugin_name="test", config={"key": "value"}).config["key"] == "value"
 
 
-def test_plugin_config_name_is_unique(connection: psycopg.Connection[Any]) -> None:
+def test_plugin_config_name_is_unique(connection: Connection) -> None:
     insert = "INSERT INTO plugin_config (plugin_name) VALUES ('test')"
     connection.execute(insert)
     with pytest.raises(psycopg.IntegrityError, match="plugin_config_plugin_name_key"):

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -11,6 +12,7 @@ from servers import Server
 
 from plugin_store.cli.migrate import migrate
 
+Connection = psycopg.Connection[Any]
 FINGERPRINT = Path(__file__).with_name("fingerprint.sql").read_text(encoding="utf-8")
 END_OTHER_SESSIONS = """
     SELECT pg_terminate_backend(pid, 10000)
@@ -67,7 +69,7 @@ class Databases:
             for name in [*self._free, self._template]:
                 self._drop(name)
 
-    def _connect(self, name: str) -> psycopg.Connection:
+    def _connect(self, name: str) -> Connection:
         return psycopg.connect(self._server.url(name), autocommit=True)
 
     def _clean(self, name: str) -> bool:
@@ -92,6 +94,6 @@ class Databases:
         self._admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def fingerprint(connection: psycopg.Connection) -> object:
+def fingerprint(connection: Connection) -> object:
     """Return a value that changes with every table, function, grant, setting and migration of the database."""
     return connection.execute(FINGERPRINT).fetchone()

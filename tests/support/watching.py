@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import psycopg
+from databases import Connection
 from recorder import Service
 from workers import PLUGINS, wait_until
 
@@ -46,12 +46,12 @@ def following(service: Service, url: str, **seconds: float) -> Iterator[PluginWa
         yield watcher
 
 
-def sessions(connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher") -> list[int]:
+def sessions(connection: Connection, application_name: str = "plugin_store watcher") -> list[int]:
     """Return the server's process ids of the watchers of this database, or of another application."""
     return [pid for (pid,) in connection.execute(SESSIONS, [application_name])]
 
 
-def end_sessions(connection: psycopg.Connection[Any], application_name: str = "plugin_store watcher") -> None:
+def end_sessions(connection: Connection, application_name: str = "plugin_store watcher") -> None:
     for pid in sessions(connection, application_name):
         connection.execute("SELECT pg_terminate_backend(%s, 10000)", [pid])
 

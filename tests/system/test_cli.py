@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
+from databases import Connection
 from programs import completed, started
 from workers import environment, wait_until
 
@@ -23,7 +23,6 @@ from plugin_store import PluginConfigRepository
 COMMAND = [sys.executable, "-m", "plugin_store"]
 LIMIT_SECONDS = 60
 
-Connection = psycopg.Connection[Any]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 needs_full_disk = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 

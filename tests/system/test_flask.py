@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
+from databases import Connection
 from programs import completed
 
 SERVICE = """
@@ -46,7 +45,7 @@ def flask(tmp_path: Path, database_url: str) -> FlaskCommand:
     return command
 
 
-def test_switch_holds_in_new_processes(flask: FlaskCommand, connection: psycopg.Connection[Any]) -> None:
+def test_switch_holds_in_new_processes(flask: FlaskCommand, connection: Connection) -> None:
     assert flask("plugins", "enable", "mail") == (0, "mail (2.1.0) — ENABLED\n", "")
     assert flask("plugins", "list")[:2] == (0, "mail (2.1.0) — ENABLED\n")
     assert flask("plugins", "disable", "mail", PYTHONIOENCODING="latin-1")[1] == "mail (2.1.0) — DISABLED\n"

@@ -5,11 +5,10 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pytest
+from databases import Connection
 from pages import ROOT, blocks, recipe_blocks, text_of
 from programs import completed
 
@@ -43,7 +42,7 @@ def test_first_program_prints_what_readme_shows(commands: dict[str, str], tmp_pa
 
 
 @pytest.fixture
-def database(database_url: str, connection: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
+def database(database_url: str, connection: Connection) -> Iterator[tuple[str, str]]:
     """The URL of a migrated database with the rows that the pages name, and a prefix for roles, which are dropped."""
     connection.execute("INSERT INTO plugin_config (plugin_name) VALUES ('greeter'), ('analytics')")
     prefix = f"pages_{uuid4().hex[:8]}"

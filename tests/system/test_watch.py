@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
-import psycopg
 import pytest
+from databases import Connection
 from programs import started
 from watching import end_sessions, sessions
 from workers import wait_until
@@ -58,7 +57,7 @@ def outcome(watch: Watch) -> tuple[int, str, str]:
     return watch.returncode, output, errors
 
 
-def test_watch_prints_each_change(database_url: str, connection: psycopg.Connection[Any]) -> None:
+def test_watch_prints_each_change(database_url: str, connection: Connection) -> None:
     connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('old', '{"key": 1}')""")
     with watching(database_url, "--show-values") as watch:
         connection.execute("""INSERT INTO plugin_config (plugin_name, config) VALUES ('a\nb', '{"n": "é\u009b"}')""")
@@ -90,7 +89,7 @@ def test_watch_prints_json_with_time(database_url: str, repository: PluginConfig
 
 
 def test_watch_shows_what_it_missed(
-    database_url: str, connection: psycopg.Connection[Any], repository: PluginConfigRepository
+    database_url: str, connection: Connection, repository: PluginConfigRepository
 ) -> None:
     repository.save("mail", "enabled", {"number": -1})
     with watching(f"{database_url}&application_name=watch", "--show-values") as watch:

@@ -4,6 +4,7 @@ import time
 
 import psycopg
 import pytest
+from databases import Connection
 from programs import output_of
 from watching import end_sessions, following, service_on, sessions, syncs
 from workers import PLUGINS, Crew, OwnServer, fresh_state, wait_until
@@ -42,7 +43,7 @@ def test_workers_follow_over_killed_sessions_and_restart(own_server: OwnServer) 
         assert wait_until(lambda: crew.agrees(state), 28), (state, crew.ask_all("state"))  # before a resync
 
 
-def test_workers_that_toggle_a_plugin_agree(database_url: str, connection: psycopg.Connection[object]) -> None:
+def test_workers_that_toggle_a_plugin_agree(database_url: str, connection: Connection) -> None:
     connection.execute("LISTEN plugin_config")
     with Crew(database_url, 2) as crew:
         for worker in range(2):

@@ -6,13 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from databases import UNREADABLE_ROW
+from databases import UNREADABLE_ROW, Connection
 
 from plugin_store import PluginConfig, PluginConfigRepository
 
-Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
 Run = Callable[..., Any]
 

@@ -6,14 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-from databases import UNREADABLE_ROW
+from databases import UNREADABLE_ROW, Connection
 
 from plugin_store import PluginConfigRepository
 from plugin_store.stores.statements import folder
-
-Connection = psycopg.Connection[Any]
 
 NAMES = sorted(path.stem for path in Path(folder("migrations")).glob("*.sql") if not path.match("*.rollback.sql"))
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import psycopg
 import pytest
+from databases import Connection
 from psycopg.rows import dict_row
 from recorder import raising, rows
 
 from plugin_store import InvalidConfigError, PluginConfig, PluginConfigRepository, StoreError, import_plugins
 from plugin_store.cli.transfer import PluginChange
 
-Connection = psycopg.Connection[Any]
 Repository = PluginConfigRepository
 
 MAIL = PluginConfig("mail", "enabled", {"port": 25})

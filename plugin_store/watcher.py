@@ -69,22 +69,22 @@ class TableFollower(Thread):
         self._resync_seconds, self._poll_seconds = resync_seconds, poll_seconds
         self._found = self._told = ""  # what is wrong with the table, or with listening
         self._lost = False  # whether LISTEN ended the last connection
-        self._connection: LibraryConnection | None = None
+        self.connection: LibraryConnection | None = None
         self._wake: SimpleQueue[None] = SimpleQueue()  # reentrant, so a signal handler may use it
 
     def stop(self) -> None:
         """Make ``run`` return soon, from any thread or signal handler."""
         self.stopped = True
         self._wake.put(None)
-        if self._connection is not None:
-            self._connection.abandoned = True
+        if self.connection is not None:
+            self.connection.abandoned = True
 
     def run(self) -> None:
         """Follow the table until ``stop``. No exception ends it."""
         while not self.stopped:
             try:
-                with closing(connect(self._conninfo, "plugin_store watcher")) as self._connection:
-                    self._follow(self._connection)
+                with closing(connect(self._conninfo, "plugin_store watcher")) as self.connection:
+                    self._follow(self.connection)
             except BaseException as exc:
                 if self.stopped:
                     return
@@ -181,7 +181,7 @@ class PluginWatcher:
                 raise
 
     def stop(self) -> None:
-        """Stop the thread, and wait up to about 10 seconds for its end.
+        """Stop the thread, and wait up to about 10 seconds for its end, unless it is only connecting.
 
         If the thread itself calls this in a hook or listener, returns at once. Then the thread ends after the sync.
         """
@@ -193,7 +193,8 @@ class PluginWatcher:
             if key in _running and _running[key] is follower:
                 del _running[key]
             atexit.unregister(self.stop)
-            if follower.is_alive() and follower.ident != get_ident():
+            # A thread that only connects changes nothing, so do not wait for it.
+            if follower.connection and not follower.connection.closed and follower.ident != get_ident():
                 follower.join(10)
 
     def __enter__(self) -> PluginWatcher:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -153,15 +152,3 @@ def test_stop_ends_while_sync_waits_for_an_answer(
             assert wait_until(lambda: watcher_threads() == [])
         watcher.start()
         assert wait_until(lambda: watcher.healthy)
-
-
-def test_stop_ends_while_connecting_takes_long(service: Service) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"
-        watcher = PluginWatcher(service.manager, url)
-        watcher.start()
-        silent.settimeout(20)
-        client, _ = silent.accept()
-        assert_stops(watcher)
-        client.close()
-    assert wait_until(lambda: watcher_threads() == [])

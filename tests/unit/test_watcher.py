@@ -2,6 +2,8 @@
 
 import json
 import logging
+import socket
+import time
 from typing import Any
 
 import pytest
@@ -53,6 +55,18 @@ def test_watcher_is_not_healthy_before_start() -> None:
     assert watcher.last_sync_age is None
 
 
+def test_stop_does_not_wait_for_connecting() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"
+        with PluginWatcher(PluginManager(), url):
+            client, _ = silent.accept()
+            began = time.monotonic()
+        assert time.monotonic() - began < 5
+        client.close()
+    assert wait_until(lambda: watcher_threads() == [])
+
+
 def test_no_logging_filter_ends_the_watcher() -> None:
     logger, broken = logging.getLogger("plugin_store.watcher"), raising(RuntimeError("broken"))
     logger.addFilter(broken)
@@ -72,4 +86,4 @@ def test_watcher_logs_once_that_database_is_away(caplog: pytest.LogCaptureFixtur
     (message,) = caplog.messages
     assert message.startswith("not following plugin_config, trying again: the database cannot be reached")
     assert "secret" not in caplog.text
-    assert watcher_threads() == []
+    assert wait_until(lambda: watcher_threads() == [])

@@ -181,7 +181,7 @@ class PluginWatcher:
                 raise
 
     def stop(self) -> None:
-        """Stop the thread, and wait up to about 10 seconds for its end, unless it is only connecting.
+        """Stop the thread, and wait up to about 10 seconds for its end, or 1 second while it connects.
 
         If the thread itself calls this in a hook or listener, returns at once. Then the thread ends after the sync.
         """
@@ -193,9 +193,9 @@ class PluginWatcher:
             if key in _running and _running[key] is follower:
                 del _running[key]
             atexit.unregister(self.stop)
-            # A thread that only connects changes nothing, so do not wait for it.
-            if follower.connection and not follower.connection.closed and follower.ident != get_ident():
-                follower.join(10)
+            connected = follower.connection is not None and not follower.connection.closed
+            if follower.is_alive() and follower.ident != get_ident():
+                follower.join(10 if connected else 1)  # a thread that only connects changes nothing
 
     def __enter__(self) -> PluginWatcher:
         self.start()

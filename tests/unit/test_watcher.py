@@ -55,7 +55,7 @@ def test_watcher_is_not_healthy_before_start() -> None:
     assert watcher.last_sync_age is None
 
 
-def test_stop_does_not_wait_for_connecting() -> None:
+def test_stop_waits_a_second_for_connecting() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
         url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/none?connect_timeout=60"

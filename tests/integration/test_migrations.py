@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import psycopg
 import pytest
+from databases import Connection
 from recorder import raising
 from servers import Server
 from yoyo.backends import DatabaseBackend
@@ -31,7 +32,6 @@ ROLLBACKS = sorted((CHECKOUT / "migrations").glob("*.rollback.sql"))
 STATEMENTS = sorted((CHECKOUT / "sql").glob("*.sql"))
 NAMES = [path.stem for path in MIGRATIONS]
 YOYO = Path(sysconfig.get_path("scripts")) / "yoyo"
-Connection = psycopg.Connection[Any]
 
 # What a migration can leave behind, but for yoyo's own tables.
 EVERYTHING = """
@@ -314,15 +314,6 @@ def updated(connection: Connection, values: str) -> PluginConfig:
 @pytest.fixture
 def made(connection: Connection) -> PluginConfig:
     return stamped(connection, "INSERT INTO plugin_config (plugin_name) VALUES ('x')")
-
-
-def test_new_row_is_stamped(made: PluginConfig, connection: Connection) -> None:
-    assert (made.status, made.config, made.enabled_at) == ("disabled", {}, None)
-    assert made.id is not None and made.updated_at.utcoffset() is not None
-    assert made.disabled_at == made.created_at == made.updated_at
-    connection.execute("TRUNCATE plugin_config")
-    row = stamped(connection, "INSERT INTO plugin_config (plugin_name, status) VALUES ('x', 'enabled')")
-    assert row.enabled_at == row.created_at == row.updated_at and row.disabled_at is None
 
 
 def test_changed_status_moves_its_stamp(made: PluginConfig, connection: Connection) -> None:

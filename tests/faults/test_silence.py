@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -12,10 +11,11 @@ from contextlib import AbstractContextManager, contextmanager
 import psycopg
 import pytest
 from databases import Connection, Databases
+from programs import started
 from recorder import Service
 from relay import Relay
 from watching import following, service_on, sessions, syncs, watcher_threads
-from workers import environment, wait_until
+from workers import wait_until
 
 import plugin_store.stores.time_limit
 from plugin_store import PluginConfigRepository, PluginWatcher, StoreUnavailableError
@@ -54,11 +54,9 @@ def silent_network(_: Connection, relay: Relay) -> Iterator[None]:
 
 
 @contextmanager
-def stopped_backend(
-    connection: Connection, *_: Relay, application_name: str = "plugin_store watcher"
-) -> Iterator[None]:
+def stopped_backend(connection: Connection, *_: Relay, session: str = "plugin_store watcher") -> Iterator[None]:
     """Stop the server's process. It acknowledges packets and does not answer."""
-    (pid,) = sessions(connection, application_name)
+    (pid,) = sessions(connection, session)
     try:
         os.kill(pid, signal.SIGSTOP)
     except OSError:
@@ -77,13 +75,12 @@ def locked_table(connection: Connection, *_: Relay) -> Iterator[None]:
 
 
 def test_silent_calls_end_also_after_fork_in_c(database_url: str, connection: Connection, databases: Databases) -> None:
-    command = [sys.executable, "-c", FORKED, database_url]
     with databases.migrated() as other_url, psycopg.connect(other_url, autocommit=True) as other:
         with PluginConfigRepository.open(other_url) as repository, locked_table(connection):
             began = time.monotonic()
             with (
-                subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) as processes,
-                stopped_backend(other, application_name="plugin_store"),
+                started(sys.executable, "-c", FORKED, database_url) as processes,
+                stopped_backend(other, session="plugin_store"),
             ):
                 with pytest.raises(StoreUnavailableError, match="did not answer within 25 seconds"):
                     repository.get_by_name("a")
@@ -112,7 +109,7 @@ def test_migrate_ends_when_server_falls_silent(empty_url: str, monkeypatch: pyte
 
 def test_close_does_not_wait_for_stopped_backend(database_url: str, connection: Connection) -> None:
     repository = PluginConfigRepository.open(database_url)
-    with stopped_backend(connection, application_name="plugin_store"):
+    with stopped_backend(connection, session="plugin_store"):
         began = time.monotonic()
         repository.close()
         assert time.monotonic() - began < 1

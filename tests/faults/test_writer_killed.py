@@ -5,16 +5,16 @@ prints the number of each change before it makes the change.
 """
 
 import random
-import subprocess
 import sys
 import time
 from itertools import count
 
 import psycopg
 from databases import Connection
+from programs import started
 from recorder import Service
 from watching import sessions
-from workers import environment, wait_until
+from workers import wait_until
 
 from plugin_store import PluginConfig, PluginConfigRepository, import_plugins
 
@@ -53,8 +53,7 @@ def after(before: Table, number: int) -> Table:
 
 def kill_a_writer(url: str, first: int, seconds: float) -> int:
     """Kill a process this long after it has begun. Return the number of its last change."""
-    command = [sys.executable, __file__, f"{url}&application_name=writer", str(first)]
-    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    with started(sys.executable, __file__, f"{url}&application_name=writer", str(first)) as process:
         assert process.stdout is not None
         lines = [process.stdout.readline()]
         time.sleep(seconds)

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from databases import Connection
 from programs import completed, started
+from recorder import rows
 from workers import environment, wait_until
 
 from plugin_store import PluginConfigRepository
@@ -53,10 +54,6 @@ def mail(repository: PluginConfigRepository) -> PluginConfigRepository:
     return repository
 
 
-def status_of(repository: PluginConfigRepository) -> str:
-    return {row.plugin_name: row.status for row in repository.get_all()}["mail"]
-
-
 # -- streams --------------------------------------------------------------------------------------
 
 
@@ -64,7 +61,7 @@ def status_of(repository: PluginConfigRepository) -> str:
 def test_disable_works_with_closed_streams(shell: Run, mail: PluginConfigRepository, closed: str) -> None:
     done = shell(f"store disable mail {closed}")
     assert (done.returncode, done.stderr) == (0, "")
-    assert status_of(mail) == "disabled"
+    assert rows(mail)["mail"][0] == "disabled"
     assert shell(f"store disable maul {closed}").returncode == 1
 
 
@@ -77,7 +74,7 @@ def test_full_disk_is_an_error(shell: Run, mail: PluginConfigRepository, line: s
     assert done.returncode == status
     assert done.stderr.startswith("plugin-store: cannot write the output: No space left on device")
     assert done.stderr.count("\n") == 1
-    assert (status_of(mail) == "disabled") == line.startswith("disable")
+    assert (rows(mail)["mail"][0] == "disabled") == line.startswith("disable")
 
 
 @needs_full_disk
@@ -175,7 +172,7 @@ def test_interrupt_ends_a_wait(
             assert terminal.process.wait(LIMIT_SECONDS) == 130
             assert not terminal.shows("Traceback")
         other.rollback()
-    assert status_of(mail) == "enabled"
+    assert rows(mail)["mail"][0] == "enabled"
     assert connection.execute("SELECT count(*) FROM yoyo_lock").fetchone() == (0,)
 
 

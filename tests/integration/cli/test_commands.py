@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from databases import UNREADABLE_ROW, Connection
+from recorder import rows
 
 from plugin_store import PluginConfig, PluginConfigRepository
 
@@ -20,12 +21,6 @@ VETOES = {
     "at once": "TRIGGER veto BEFORE UPDATE ON plugin_config FOR EACH ROW",
     "at commit": "CONSTRAINT TRIGGER veto AFTER UPDATE ON plugin_config DEFERRABLE INITIALLY DEFERRED FOR EACH ROW",
 }
-
-
-def config_of(repository: Repository, name: str = "mail") -> dict[str, Any]:
-    row = repository.get_by_name(name)
-    assert row is not None
-    return row.config
 
 
 def test_list_names_the_config_keys(run: Run, repository: Repository) -> None:
@@ -97,8 +92,7 @@ def test_enable_and_disable_print_each_row(run: Run, repository: Repository) -> 
     assert (created.status, created.err) == (0, "")
     assert re.sub(r" since 20.*", "", created.out) == "analytics: enabled\nmail: enabled\n"
     assert run("disable", "--create", "mail", "ads").status == 0
-    statuses = {row.plugin_name: row.status for row in repository.get_all()}
-    assert statuses == {"ads": "disabled", "analytics": "enabled", "mail": "disabled"}
+    assert rows(repository) == {"ads": ("disabled", {}), "analytics": ("enabled", {}), "mail": ("disabled", {})}
 
 
 UNKNOWN = ["show analytcs", "config get analytcs", "export analytics analytcs"]
@@ -150,7 +144,7 @@ PIPED["\ufeffé\n".encode()] = "é"
 def test_config_set_keeps_what_was_typed(run: Run, repository: Repository, typed: list[str], value: object) -> None:
     repository.save("mail", "enabled", {"other": 1})
     assert run("config", "set", "mail", "key", *typed) == (0, "mail: set key\n", "")
-    assert config_of(repository) == {"other": 1, "key": value}
+    assert rows(repository)["mail"][1] == {"other": 1, "key": value}
     assert json.loads(run("--json", "config", "get", "mail", "key").out) == value
 
 
@@ -158,7 +152,7 @@ def test_config_set_reads_standard_input(run: Run, repository: Repository) -> No
     repository.save("mail", "enabled")
     for stdin, value in PIPED.items():
         assert run("config", "set", "mail", "key", "-", stdin=stdin).status == 0
-        assert config_of(repository) == {"key": value}
+        assert rows(repository)["mail"][1] == {"key": value}
     for stdin in (b"walnut\xff", "walnut".encode("utf-16")):
         refused = run("config", "set", "mail", "key", "-", stdin=stdin)
         assert refused == (1, "", "plugin-store: the value on standard input is not UTF-8: convert it\n")
@@ -170,14 +164,14 @@ def test_config_set_says_what_may_surprise(run: Run, repository: Repository) -> 
     assert run("config", "set", "mail", "new", "{a: 1}").err.startswith("new is stored as text: ")
     assert run("config", "set", "mail", "new", "--text", "{a: 1}").err == ""
     assert run("config", "set", "--create", "ads", "key", "1").status == 0
-    assert config_of(repository, "ads") == {"key": 1}
+    assert rows(repository)["ads"][1] == {"key": 1}
 
 
 def test_config_unset_says_what_was_not_stored(run: Run, repository: Repository) -> None:
     repository.save("mail", "enabled", {"host": 1, "port": 25})
     done = run("config", "unset", "mail", "port", "prot")
     assert done == (0, "mail: unset port\n", "no key 'prot' of plugin 'mail' is stored\n")
-    assert config_of(repository) == {"host": 1}
+    assert rows(repository)["mail"][1] == {"host": 1}
     assert run("config", "unset", "maul", "port") == (0, "", "no plugin 'maul' is stored (did you mean 'mail'?)\n")
 
 

@@ -8,10 +8,9 @@ from recorder import Service
 from watching import following, service_on
 from workers import wait_until
 
-from plugin_store import PluginConfigRepository, SchemaError
+from plugin_store import PluginConfig, PluginConfigRepository, SchemaError
 from plugin_store.cli.migrate import migrate
 
-COLUMNS = ["id", "plugin_name", "status", "config", "enabled_at", "disabled_at", "created_at", "updated_at"]
 RUN = "run `plugin-store migrate` or `yoyo apply -d postgresql"
 NEWER = {
     "a column that may be null": "ALTER TABLE plugin_config ADD owner text",
@@ -22,7 +21,7 @@ NEWER = {
 }
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", PluginConfig.__slots__)
 def test_missing_column_is_named_and_stops_nothing(
     repository: PluginConfigRepository, connection: Connection, column: str
 ) -> None:

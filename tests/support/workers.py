@@ -68,24 +68,21 @@ class Crew:
             theirs.close()
         assert [line.recv() for line in self._lines] == ["ready"] * count
 
-    def tell(self, *question: Any, worker: int = 0) -> None:
-        self._lines[worker].send(question)
+    def ask(self, *question: Any) -> list[Any]:
+        """Return the answer of each worker."""
+        return self._ask(self._lines, question)
 
-    def answer(self, worker: int = 0) -> Any:
-        assert self._lines[worker].poll(60), "no answer"
-        return self._lines[worker].recv()
-
-    def ask(self, *question: Any, worker: int = 0) -> Any:
-        self.tell(*question, worker=worker)
-        return self.answer(worker)
-
-    def ask_all(self, *question: Any) -> list[Any]:
-        for worker in range(len(self._lines)):
-            self.tell(*question, worker=worker)
-        return [self.answer(worker) for worker in range(len(self._lines))]
+    def ask_last(self, *question: Any) -> Any:
+        return self._ask(self._lines[-1:], question)[0]
 
     def agrees(self, state: dict[str, str]) -> bool:
-        return all(theirs == state for theirs in self.ask_all("state"))
+        return all(theirs == state for theirs in self.ask("state"))
+
+    def _ask(self, lines: list[Any], question: tuple[Any, ...]) -> list[Any]:
+        for line in lines:
+            line.send(question)
+        assert all(line.poll(60) for line in lines), "no answer"
+        return [line.recv() for line in lines]
 
     def __enter__(self) -> "Crew":
         return self

@@ -31,22 +31,20 @@ def test_workers_follow_over_killed_sessions_and_restart(own_server: OwnServer) 
                 elif number % 10 == 6:
                     connection.execute("DELETE FROM plugin_config WHERE plugin_name = 'left'")
                 else:
-                    crew.ask("change", number, worker=8)
+                    crew.ask_last("change", number)
             if number == 50:
                 own_server.stop()
-                assert crew.ask("change", number, worker=8) is False
+                assert crew.ask_last("change", number) is False
                 own_server.start()
         with PluginConfigRepository.open(own_server.url) as repository:
             repository.save("a", "enabled", {"last": True})  # differs from all states before
         state = fresh_state(own_server.url)
-        assert wait_until(lambda: crew.agrees(state), 28), (state, crew.ask_all("state"))  # before a resync
+        assert wait_until(lambda: crew.agrees(state), 28), (state, crew.ask("state"))  # before a resync
 
 
 def test_workers_that_toggle_a_plugin_agree(database_url: str) -> None:
     with Crew(database_url, 2) as crew:
-        for worker in range(2):
-            crew.tell("toggle", "a", 2.0, worker=worker)
-        assert min(crew.answer(worker) for worker in range(2)) > 10
+        assert min(crew.ask("toggle", "a", 2.0)) > 10
         assert wait_until(lambda: crew.agrees(fresh_state(database_url)))
 
 

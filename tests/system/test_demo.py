@@ -1,7 +1,5 @@
 """``plugin-store demo`` shows that its service keeps what the operator decided, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -12,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from programs import started
 from workers import wait_until
 
 # A shell may have set these. None of them is for the demo.
@@ -22,15 +21,7 @@ HOSTILE |= {"FLASK_DEBUG": "1", "GUNICORN_CMD_ARGS": "--nonsense", "PYTHONIOENCO
 @contextmanager
 def playing() -> Iterator[subprocess.Popen[str]]:
     """Run the demo. It must leave no process."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "plugin_store", "demo"],
-        env=os.environ | HOSTILE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
-    ) as process:
+    with started(sys.executable, "-m", "plugin_store", "demo", **HOSTILE) as process:
         try:
             yield process
             assert wait_until(lambda: not has_members(process.pid), 60)

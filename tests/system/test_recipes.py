@@ -1,7 +1,5 @@
 """Each recipe runs as its users would run it, and each of its processes follows the table."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re

@@ -1,7 +1,5 @@
 """``flask plugins`` in this process: it changes rows, and leaves the hooks to the services."""
 
-from __future__ import annotations
-
 import json
 import os
 from contextlib import redirect_stdout

@@ -1,7 +1,5 @@
 """The URLs of a disabled plugin answer as unknown URLs of the same app do."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from pathlib import Path

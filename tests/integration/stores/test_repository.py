@@ -11,12 +11,7 @@ import psycopg
 import pytest
 from methods import METHODS
 
-from plugin_store import (
-    PluginConfig,
-    PluginConfigRepository,
-    SchemaError,
-    StoreError,
-)
+from plugin_store import PluginConfig, PluginConfigRepository, SchemaError, StoreError
 from plugin_store.errors import UnreadableRowsError
 
 Connection = psycopg.Connection[Any]

@@ -260,9 +260,7 @@ def test_config_change_applies_current_rows_of_other_plugins(method: str) -> Non
 
 
 def test_sync_reports_new_reason_of_plugin_in_error(caplog: pytest.LogCaptureFixture) -> None:
-    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
-    mail.fail("on_enable")
-    manager.load_persisted_state()
+    manager, mail = failed_once()
     mail.parse = raising(ValueError("no port"))
     reason = "plugin 'mail' refuses this config: no port"
     assert "mail" in manager.sync().failed
@@ -270,18 +268,15 @@ def test_sync_reports_new_reason_of_plugin_in_error(caplog: pytest.LogCaptureFix
         assert (report.failed, report.skipped) == ({}, {"mail": reason})
     assert mail.status is PluginStatus.DISABLED
     assert f"plugin 'mail' is not enabled: {reason}" in caplog.text
-    mail.fail()
     mail.parse = bool
-    store.save_config("mail", {"port": 25})
+    manager.store.save_config("mail", {"port": 25})
     assert manager.sync().restored == ["mail"]
 
 
-@pytest.mark.parametrize("change", [lambda store: store.save("mail", "disabled"), lambda store: store.delete("mail")])
-def test_error_ends_when_row_wants_plugin_off(change: Callable[[InMemoryPluginConfigStore], object]) -> None:
-    manager = started(store := stored(mail="enabled"), mail := Recorder("mail"))
-    mail.fail("on_enable")
-    manager.load_persisted_state()
-    change(store)
+@pytest.mark.parametrize("change", [["save", "mail", "disabled"], ["delete", "mail"]])
+def test_error_ends_when_row_wants_plugin_off(change: list[str]) -> None:
+    manager, mail = failed_once()
+    getattr(manager.store, change[0])(*change[1:])
     assert manager.sync().failed == {}
     assert (mail.status, mail.hooks) == (PluginStatus.DISABLED, ["on_enable"])
 

@@ -122,7 +122,12 @@ class Terminal:
         self._screen, terminal = pty.openpty()
         env = environment(DATABASE_URL=url, PYTHONIOENCODING="utf-8")
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments], env=env, stdin=terminal, stdout=terminal, stderr=terminal
+            [*COMMAND, *arguments],
+            env=env,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
         )
         os.close(terminal)
         self.shown = ""

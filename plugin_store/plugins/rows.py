@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from plugin_store.stores.model import ENABLED
@@ -32,10 +32,10 @@ class KnownRows:
     def read(self, store: PluginConfigStore, names: Iterable[str] | None = None) -> None:
         """Read the rows of these names. If names is None or no row is known yet, read all rows."""
         if names is None or not self.by_name:
-            rows: dict[str, PluginConfig | None] = {row.plugin_name: row for row in store.get_all()}
             # Replace the dict in one step: if a signal handler raised, half of the rows would stop plugins.
-            self.by_name = {name: row for name, row in rows.items() if row is not None}
+            self.by_name = {row.plugin_name: row for row in store.get_all()}
             self.unregistered = {}
+            rows: Mapping[str, PluginConfig | None] = self.by_name
         else:
             rows = {name: store.get_by_name(name) for name in names}
         for name, row in rows.items():

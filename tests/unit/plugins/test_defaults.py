@@ -5,7 +5,7 @@ from contextlib import suppress
 import pytest
 from recorder import FailingStore, Recorder, events_of, restored, rows, started, stored
 
-from plugin_store import InMemoryPluginConfigStore, PluginStatus, StoreUnavailableError
+from plugin_store import InMemoryPluginConfigStore, PluginManager, PluginStatus, StoreUnavailableError
 
 
 def test_enable_defaults_enables_plugins_without_row() -> None:
@@ -142,11 +142,17 @@ def test_running_plugin_stays_on_when_add_fails(method: str) -> None:
     assert mail.hooks == ["on_enable"]
 
 
-def test_failed_default_starts_once_when_store_fails() -> None:
+def failed_default() -> tuple[PluginManager, FailingStore, Recorder]:
+    """Return a manager, its store and its default ``mail``, which failed and would start now."""
     manager = started(store := FailingStore(), mail := Recorder("mail"))
     mail.fail("on_enable")
     manager.enable_defaults("mail")
     mail.fail()
+    return manager, store, mail
+
+
+def test_failed_default_starts_once_when_store_fails() -> None:
+    manager, store, mail = failed_default()
     store.fails = {"add"}
     manager.sync(retry_failed=True)
     manager.sync()
@@ -154,10 +160,7 @@ def test_failed_default_starts_once_when_store_fails() -> None:
 
 
 def test_disabled_default_waits_no_longer() -> None:
-    manager = started(store := FailingStore(), mail := Recorder("mail"))
-    mail.fail("on_enable")
-    manager.enable_defaults("mail")
-    mail.fail()
+    manager, store, mail = failed_default()
     store.after["save"] = lambda: store.delete("mail")
     manager.disable_plugin("mail")
     manager.sync(retry_failed=True)
@@ -165,9 +168,6 @@ def test_disabled_default_waits_no_longer() -> None:
 
 
 def test_sync_adds_default_to_given_store() -> None:
-    manager = started(store := FailingStore(), mail := Recorder("mail"))
-    mail.fail("on_enable")
-    manager.enable_defaults("mail")
-    mail.fail()
+    manager, store, _ = failed_default()
     manager.sync(store=(own := stored()), retry_failed=True)
     assert (rows(own), rows(store)) == ({"mail": ("enabled", {})}, {})

@@ -124,3 +124,14 @@ def test_add_listener_refuses_async_function() -> None:
     with pytest.raises(TypeError, match="the listener of 'e' must be a plain function"):
         dispatcher.add_listener("e", awaited)
     assert not dispatcher.has_listeners("e")
+
+
+def test_add_listener_takes_object_that_wraps_async_function() -> None:
+    class Runner:
+        func = staticmethod(awaited)
+
+        def __call__(self, event: Event) -> None: ...
+
+    dispatcher = EventDispatcher()
+    dispatcher.add_listener("e", Runner())
+    assert dispatcher.has_listeners("e")
